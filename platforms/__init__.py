@@ -1,0 +1,1 @@
+"""What starts workers and carries jobs to them, one folder per platform."""

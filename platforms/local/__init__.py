@@ -1,0 +1,1 @@
+"""An endpoint and its workers on this machine."""

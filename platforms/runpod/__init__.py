@@ -1,0 +1,1 @@
+"""The worker as the RunPod SDK runs it."""

@@ -1,0 +1,1 @@
+"""The endpoint's HTTP API and the client that speaks to it."""

@@ -1,0 +1,1 @@
+"""Where models lie, how they load, and which are warm on the device."""

@@ -1,0 +1,70 @@
+"""The environment, read once by an entry point and passed down as an argument."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from shared.errors import InvalidInput
+
+
+class Settings(BaseModel):
+    """What one machine is told by its environment; each field is the variable of the same name in capitals."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    pipeline: str | None = Field(None, description="Serve this pipeline only, such as `text-to-image`.")
+    model_id: str | None = Field(None, description="The model of `PIPELINE`: a hub id, `demo/...`, or a folder.")
+    models: Path | None = Field(None, description="A models.json of your own in place of the one in templates/.")
+    model_dir: Path | None = Field(None, description="The volume with the Hugging Face cache; read and written first.")
+    allow_any_model: bool = Field(False, description="Let a job name any model of the hub, not only the catalog's.")
+    hf_token: SecretStr | None = Field(None, description="Token for gated models of the Hugging Face hub.")
+    handlers: Path | None = Field(None, description="A folder of handlers kept outside this repository.")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where models run.")
+
+    take_ahead_s: float = Field(
+        0.3, ge=0, description="Ask for the next jobs when less than this much work is left; 0 = never ahead."
+    )
+    job_timeout_s: float = Field(600, gt=0, description="Longest run of one job, counted from its start on the device.")
+    hang_s: float = Field(
+        60, gt=0, description="A cancelled job that does not yield the device for this long ends the worker."
+    )
+    drain_s: float = Field(30, gt=0, description="After SIGTERM, finish what was taken within this time.")
+
+    max_media_bytes: int = Field(64 * 2**20, gt=0, description="Largest input file.")
+    max_image_pixels: int = Field(50_000_000, gt=0, description="Largest input image, in pixels, before decoding.")
+    fetch_timeout_s: float = Field(30, gt=0, description="Longest time for fetching one input or delivering one output.")
+    allow_private_hosts: str = Field(
+        "", description="`host:port,...` that jobs may name although the address is private."
+    )
+
+    bucket_endpoint_url: str | None = Field(None, description="S3 endpoint for results too large to go inline.")
+    bucket_name: str | None = Field(None, description="Bucket, where `BUCKET_ENDPOINT_URL` does not end in its name.")
+    bucket_access_key_id: SecretStr | None = Field(None, description="Its access key.")
+    bucket_secret_access_key: SecretStr | None = Field(None, description="Its secret.")
+    files_url: str | None = Field(None, description="Set by the local endpoint: where its workers put large results.")
+    files_token: SecretStr | None = Field(None, description="Set by the local endpoint: the token for `FILES_URL`.")
+
+    receipt_key: SecretStr | None = Field(
+        None, description="Ed25519 private key, 32 bytes in base64; without it receipts are not signed."
+    )
+    image_digest: str | None = Field(None, description="Digest of the container image, recorded in receipts.")
+    runpod_pod_id: str = Field("local", description="Set by RunPod: this worker's id, recorded in receipts.")
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="How much is logged.")
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] = os.environ) -> Self:
+        """Read the variables; an empty one counts as not set.
+
+        Raises:
+            InvalidInput: naming each variable whose value cannot be used.
+        """
+        given: dict[str, Any] = {name: env[name.upper()] for name in cls.model_fields if env.get(name.upper())}
+        try:
+            return cls(**given)
+        except ValidationError as exc:
+            wrong = "; ".join(f"{str(e['loc'][0]).upper()}: {e['msg']}" for e in exc.errors(include_input=False))
+            raise InvalidInput(f"environment: {wrong}") from exc

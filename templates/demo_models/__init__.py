@@ -1,0 +1,1 @@
+"""Tiny checkpoints of real architectures, and the rules that judge what they draw."""

@@ -1,0 +1,1 @@
+"""Scripts that train the demo models from scratch on drawn shapes."""
