@@ -21,7 +21,9 @@ Ending                          code                   HTTP  retryable
 A message says what was wrong and what to do about it. It reaches the caller as it is: no paths, no secrets.
 """
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
+
+Ruin = Literal["out_of_memory", "device_lost"]  # how the device itself can end a piece of work
 
 
 class Ending:
@@ -157,6 +159,9 @@ class DeadlineExceeded(Stopped):
 
     code = "deadline_exceeded"
     http_status = 504
+
+
+ENDINGS = (JobError, Stopped)  # for `except`: all that a job can end in
 
 
 def _leaves(root: type[Ending]) -> list[type[Ending]]:

@@ -18,7 +18,9 @@ class Settings(BaseModel):
     pipeline: str | None = Field(None, description="Serve this pipeline only, such as `text-to-image`.")
     model_id: str | None = Field(None, description="The model of `PIPELINE`: a hub id, `demo/...`, or a folder.")
     models: Path | None = Field(None, description="A models.json of your own in place of the one in templates/.")
-    model_dir: Path | None = Field(None, description="The volume with the Hugging Face cache; read and written first.")
+    model_dir: Path | None = Field(
+        None, description="The volume with the Hugging Face cache; read and written first."
+    )
     allow_any_model: bool = Field(False, description="Let a job name any model of the hub, not only the catalog's.")
     hf_token: SecretStr | None = Field(None, description="Token for gated models of the Hugging Face hub.")
     handlers: Path | None = Field(None, description="A folder of handlers kept outside this repository.")
@@ -27,7 +29,9 @@ class Settings(BaseModel):
     take_ahead_s: float = Field(
         0.3, ge=0, description="Ask for the next jobs when less than this much work is left; 0 = never ahead."
     )
-    job_timeout_s: float = Field(600, gt=0, description="Longest run of one job, counted from its start on the device.")
+    job_timeout_s: float = Field(
+        600, gt=0, description="Longest run of one job, counted from its start on the device."
+    )
     hang_s: float = Field(
         60, gt=0, description="A cancelled job that does not yield the device for this long ends the worker."
     )
@@ -35,7 +39,9 @@ class Settings(BaseModel):
 
     max_media_bytes: int = Field(64 * 2**20, gt=0, description="Largest input file.")
     max_image_pixels: int = Field(50_000_000, gt=0, description="Largest input image, in pixels, before decoding.")
-    fetch_timeout_s: float = Field(30, gt=0, description="Longest time for fetching one input or delivering one output.")
+    fetch_timeout_s: float = Field(
+        30, gt=0, description="Longest time for fetching one input or delivering one output."
+    )
     allow_private_hosts: str = Field(
         "", description="`host:port,...` that jobs may name although the address is private."
     )
@@ -52,6 +58,14 @@ class Settings(BaseModel):
     )
     image_digest: str | None = Field(None, description="Digest of the container image, recorded in receipts.")
     runpod_pod_id: str = Field("local", description="Set by RunPod: this worker's id, recorded in receipts.")
+    runpod_webhook_get_job: str | None = Field(
+        None, description="Set by RunPod: where jobs are taken; without it the SDK runs in one of its local modes."
+    )
+
+    pilotlight_url: str | None = Field(
+        None, description="Command line: the endpoint's URL, `http://host:port/v2/name`."
+    )
+    pilotlight_api_key: SecretStr | None = Field(None, description="Command line and `up`: the endpoint's key.")
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="How much is logged.")
 
@@ -68,3 +82,13 @@ class Settings(BaseModel):
         except ValidationError as exc:
             wrong = "; ".join(f"{str(e['loc'][0]).upper()}: {e['msg']}" for e in exc.errors(include_input=False))
             raise InvalidInput(f"environment: {wrong}") from exc
+
+
+def variable(name: str, env: Mapping[str, str] = os.environ) -> str | None:
+    """A variable that the user names on the command line, as `--key-env` does."""
+    return env.get(name) or None
+
+
+def inherited(**more: str) -> dict[str, str]:
+    """The environment for a child process: ours, and more."""
+    return {**os.environ, **more}

@@ -1,1 +1,1 @@
-"""What a deployment starts from: catalogs, platform templates, demo models."""
+"""What a deployment is made from: the model list, platform templates and the demo models."""

@@ -1,0 +1,139 @@
+"""The command line: `pilotlight up`, `run`, `status`, `cancel`, `demo`. Adapters are imported by the command that uses them."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from shared.jobs.client import Client
+
+app = typer.Typer(
+    help="Run image pipelines on a queue: on this machine, or on an endpoint in the cloud.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Where = Annotated[str | None, typer.Option("--endpoint", help="Name on record, or URL. Default: the last `up`.")]
+KeyEnv = Annotated[str | None, typer.Option(help="Variable that holds the endpoint's key.")]
+JobId = Annotated[str, typer.Argument(help="The id that `run` printed.")]
+
+
+@app.command()
+def up(
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
+    port: Annotated[int, typer.Option(min=0, help="Port on 127.0.0.1; 0 takes a free one.")] = 8400,
+    data: Annotated[Path, typer.Option(help="Queue, results and logs.")] = Path(".pilotlight"),
+    strict: Annotated[bool, typer.Option(help="Lose what RunPod loses: its limits and retention.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One line of JSON when ready.")] = False,
+) -> None:
+    """Start an endpoint with workers on this machine, until interrupted."""
+    from platforms.local.up_command import serve
+
+    serve(workers=workers, port=port, data=data, strict=strict, as_json=as_json)
+
+
+@app.command()
+def run(
+    pipeline: Annotated[str, typer.Argument(help="Such as text-to-image.")],
+    prompt: Annotated[str | None, typer.Option(help="What to make.")] = None,
+    image: Annotated[Path | None, typer.Option(help="Picture to start from.", exists=True, dir_okay=False)] = None,
+    param: Annotated[list[str] | None, typer.Option(help="Any other parameter, as key=value.")] = None,
+    endpoint: Where = None,
+    key_env: KeyEnv = None,
+    out: Annotated[Path, typer.Option(help="Where the files go.")] = Path("outputs"),
+) -> None:
+    """Submit a job, watch it, save what it made. Ctrl-C cancels the job."""
+    from platforms.watch import run_job
+
+    given = {"pipeline": pipeline, **_params(param or [])}
+    if prompt is not None:
+        given["prompt"] = prompt
+    if image is not None:
+        given["image"] = _data_url(image)
+    with _errors():
+        for file in run_job(_client(endpoint, pipeline, key_env), given, out):
+            typer.echo(file)
+
+
+@app.command()
+def status(job_id: JobId, endpoint: Where = None, key_env: KeyEnv = None) -> None:
+    """Print a job's state as JSON; pictures as their sizes."""
+    from platforms.watch import without_pictures
+
+    with _errors():
+        typer.echo(json.dumps(without_pictures(_client(endpoint, None, key_env).status(job_id)), indent=2))
+
+
+@app.command()
+def cancel(job_id: JobId, endpoint: Where = None, key_env: KeyEnv = None) -> None:
+    """Cancel a job."""
+    with _errors():
+        typer.echo(_client(endpoint, None, key_env).cancel(job_id)["status"])
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where the pictures go.")] = Path("outputs/demo"),
+) -> None:
+    """See the whole system work: an endpoint, a real worker, the demo model, pictures."""
+    from platforms.local.demo import show
+
+    with _errors():
+        show(out)
+
+
+def main() -> None:
+    """The entry point of the `pilotlight` command."""
+    app()
+
+
+class _errors:  # noqa: N801 reads as a statement
+    """Ends the command with one line and exit code 1 instead of a traceback."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        from shared.errors import Ending
+
+        if isinstance(error, Ending):
+            typer.secho(str(error), fg="red", err=True)
+            raise typer.Exit(1) from None
+
+
+def _client(endpoint: str | None, pipeline: str | None, key_env: str | None) -> "Client":
+    from shared.jobs.client import Client
+
+    from platforms.records import find
+    from shared.settings import Settings
+
+    found = find(endpoint, pipeline, Settings.from_env(), key_env)
+    return Client(found.url, found.name, found.key)
+
+
+def _params(pairs: list[str]) -> dict[str, Any]:
+    given = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"'{pair}' is not key=value")
+        try:
+            given[name] = json.loads(value)
+        except json.JSONDecodeError:
+            given[name] = value
+    return given
+
+
+def _data_url(file: Path) -> str:
+    import base64
+    import mimetypes
+
+    kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+    return f"data:{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""The RunPod worker: jobs from the SDK's loop to the runner, results and progress back.
+
+Start it with `python -m platforms.runpod.worker`; the SDK's own modes work too: `--test_input '{...}'`, a
+test_input.json in the current folder, and `--rp_serve_api`.
+"""
+
+import asyncio
+import os
+import threading
+from typing import Any
+
+import handlers
+from platforms.runpod import sdk
+from platforms.runpod.progress import ProgressSender
+from shared import logs
+from shared.errors import ENDINGS, DeviceLost
+from shared.job import Job
+from shared.models import device as devices
+from shared.runner import Runner
+from shared.settings import Settings
+
+RUN_LIMIT = 10_000_000 * 98 // 100  # bytes of a posted result; the platform drops what is larger
+SYNC_LIMIT = 20_000_000 * 98 // 100
+WATCH_EVERY_S = 1.0
+
+
+class Worker:
+    """The SDK's handler over a runner."""
+
+    def __init__(self, runner: Runner, *, on_runpod: bool) -> None:
+        self.runner = runner
+        self._on_runpod = on_runpod
+        self._session: Any = None
+        self._ruined_by: str | None = None
+
+    async def handle(self, sdk_job: dict[str, Any]) -> dict[str, Any]:
+        """Run one job. Work is in the lane's thread, so that the loop goes on serving stop signals.
+
+        Raises:
+            asyncio.CancelledError: the platform stopped the job, and it has left the device.
+        """
+        sender = ProgressSender(lambda progress: self._post_progress(sdk_job["id"], progress))
+        job = self._job(sdk_job, sender)
+        future = asyncio.wrap_future(self.runner.submit(job))
+        stopped = await self._until_off_device(job, future)
+        await sender.close()
+        if stopped:
+            future.exception()
+            raise asyncio.CancelledError
+        return self._answer(job, future)
+
+    def exit_if_ruined(self, job_id: str) -> None:
+        """End the process once the job that ruined the device has its answer; the others are handed out again."""
+        if job_id == self._ruined_by:
+            logs.logger.error("the device is lost: this worker ends", extra={"fields": {"job": job_id}})
+            os._exit(1)
+
+    def _job(self, sdk_job: dict[str, Any], sender: ProgressSender) -> Job:
+        timeout_ms = (sdk_job.get("policy") or {}).get("executionTimeout")
+        limit = SYNC_LIMIT if sdk_job["id"].startswith("sync-") else RUN_LIMIT
+        return Job(
+            id=sdk_job["id"],
+            input=sdk_job.get("input") or {},
+            events=sender.push,
+            timeout_s=timeout_ms / 1000 if timeout_ms else None,
+            s3_config=sdk_job.get("s3Config"),
+            result_limit=limit if self._on_runpod else None,
+        )
+
+    async def _until_off_device(self, job: Job, future: "asyncio.Future[Any]") -> bool:
+        """Wait for the job to end; True when the platform stopped it. Stops may come again and again."""
+        stopped = False
+        while not future.done():
+            try:
+                await asyncio.wait({future}, timeout=WATCH_EVERY_S)
+            except asyncio.CancelledError:
+                stopped = True
+                job.cancel.cancel("the endpoint stopped the job")
+            if self._hangs(job):
+                return await self._abandon(job, stopped)
+        return stopped
+
+    def _hangs(self, job: Job) -> bool:
+        asked_at = job.cancel.cancelled_at if job.cancel.is_cancelled() else job.deadline
+        return asked_at is not None and job.clock() - asked_at > self.runner.settings.hang_s
+
+    async def _abandon(self, job: Job, stopped: bool) -> bool:
+        """The device does not come back: report the job and end the process, which alone can free it."""
+        logs.logger.error("the job does not stop: this worker ends", extra={"fields": {"job": job.id}})
+        if not stopped:
+            await self._post(
+                job.id, {"error": "deadline_exceeded: the job did not stop at its deadline", "stopPod": True}
+            )
+        os._exit(1)
+
+    def _answer(self, job: Job, future: "asyncio.Future[Any]") -> dict[str, Any]:
+        try:
+            result: dict[str, Any] = future.result()
+        except DeviceLost as lost:
+            self._ruined_by = job.id
+            return {"error": str(lost), "refresh_worker": True}
+        except ENDINGS as ending:
+            return {"error": str(ending)}
+        return result
+
+    async def _post_progress(self, job_id: str, progress: dict[str, Any]) -> None:
+        await self._post(job_id, {"status": "IN_PROGRESS", "output": progress})
+
+    async def _post(self, job_id: str, body: dict[str, Any]) -> None:
+        """Post to job-done beside the SDK; a post that fails is only a progress that nobody saw."""
+        if not self._on_runpod:
+            return
+        import aiohttp
+        from runpod.http_client import AsyncClientSession
+        from runpod.serverless.modules import rp_http
+
+        if self._session is None:
+            self._session = AsyncClientSession()
+        url = rp_http.JOB_DONE_URL.replace("$ID", job_id) + "&isStream=false"
+        try:
+            async with self._session.post(url, json=body, timeout=aiohttp.ClientTimeout(total=10)) as response:
+                await response.read()
+        except (aiohttp.ClientError, TimeoutError) as exc:
+            logs.logger.warning("a progress post failed", extra={"fields": {"job": job_id, "error": repr(exc)}})
+
+
+def register_checks(runpod: Any, runner: Runner) -> None:
+    """Ours beside the SDK's fitness checks: a worker that fails one is replaced before it takes a job."""
+
+    def device_works() -> None:
+        if runner.catalog.entries:
+            devices.works(runner.device())
+
+    def volume_is_writable() -> None:
+        if any("/" in e.model_id and not e.model_id.startswith(("demo/", "/")) for e in runner.catalog.entries):
+            runner.store.write_root()
+
+    def warm_models_are_there() -> None:
+        for entry in runner.catalog.entries:
+            if entry.warm:
+                runner.store.ensure(entry)
+
+    def models_run() -> None:
+        runner.warm()
+
+    for check in (device_works, volume_is_writable, warm_models_are_there, models_run):
+        runpod.serverless.register_fitness_check(check)
+
+
+def _import_ahead() -> None:
+    """Import what loading needs while the SDK is imported and its checks run."""
+    import diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion  # noqa: F401
+
+
+def main() -> None:
+    """Start the worker under the SDK's loop."""
+    settings = Settings.from_env()
+    logs.set_up(settings.log_level)
+    on_runpod = settings.runpod_webhook_get_job is not None  # the SDK's own test for its production mode
+    runner = Runner(settings, handlers.Folders(settings.handlers))
+    if any(entry.warm for entry in runner.catalog.entries):
+        threading.Thread(target=_import_ahead, daemon=True).start()
+    runpod = sdk.import_runpod()
+    worker = Worker(runner, on_runpod=on_runpod)
+    config: dict[str, Any] = {"handler": worker.handle}
+    if on_runpod:
+        sdk.die_with_parent()
+        register_checks(runpod, runner)
+        loop = sdk.Loop(
+            runner.backlog,
+            take_ahead_s=settings.take_ahead_s,
+            drain_s=settings.drain_s,
+            on_posted=worker.exit_if_ruined,
+        )
+        if loop.install():
+            config["concurrency_modifier"] = lambda _: sdk.TAKEN_AT_ONCE
+        else:
+            logs.logger.warning("this SDK's loop has other seams: one job at a time, none taken ahead")
+    runpod.serverless.start(config)
+
+
+if __name__ == "__main__":
+    main()

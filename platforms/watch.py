@@ -1,0 +1,98 @@
+"""A job followed from the terminal: submitted, shown step by step, saved, or cancelled by Ctrl-C."""
+
+import base64
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from shared.jobs.client import Client
+
+from shared.errors import Cancelled
+
+console = Console(stderr=True)
+
+
+def run_job(client: Client, given: dict[str, Any], out: Path) -> list[Path]:
+    """Submit, show and save one job; returns the files.
+
+    Raises:
+        JobError, Cancelled, DeadlineExceeded: as the job ended.
+    """
+    job_id = client.submit(given)
+    console.print(f"job {job_id}", highlight=False)
+    try:
+        with _bar() as show:
+            result = client.wait(job_id, on_progress=show)
+    except KeyboardInterrupt:
+        ended = client.cancel(job_id)
+        raise Cancelled(f"job {job_id} is {ended['status']}") from None
+    return save(client, job_id, result, out)
+
+
+def save(client: Client, job_id: str, result: dict[str, Any], out: Path) -> list[Path]:
+    """Write the images and, beside them, the result with its receipt."""
+    out.mkdir(parents=True, exist_ok=True)
+    files = []
+    for n, image in enumerate(result.get("images", [])):
+        data, extension = _content(client, image["url"])
+        files.append(out / f"{job_id}-{n}.{extension}")
+        files[-1].write_bytes(data)
+    details = out / f"{job_id}.json"
+    details.write_text(json.dumps(without_pictures(result), indent=2))
+    return [*files, details]
+
+
+def without_pictures(body: Any) -> Any:
+    """The JSON with its data URLs replaced by their kind and size."""
+    if isinstance(body, dict):
+        return {k: without_pictures(v) for k, v in body.items()}
+    if isinstance(body, list):
+        return [without_pictures(v) for v in body]
+    if isinstance(body, str) and body.startswith("data:"):
+        return f"{body.partition(',')[0]},... ({len(body)} characters)"
+    return body
+
+
+def _content(client: Client, url: str) -> tuple[bytes, str]:
+    if url.startswith("data:"):
+        head, _, body = url.partition(",")
+        return base64.b64decode(body), head.removeprefix("data:image/").partition(";")[0]
+    return client.download(url), url.partition("?")[0].rpartition(".")[2]
+
+
+class _bar:  # noqa: N801 reads as a statement
+    """A progress bar that is fed with the bodies of `/status`."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[steps]}"),
+            TimeElapsedColumn(),
+            console=console,
+        )
+
+    def __enter__(self) -> Callable[[dict[str, Any]], None]:
+        self._progress.start()
+        self._task = self._progress.add_task("queued", total=None, steps="")
+        return self._show
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def _show(self, body: dict[str, Any]) -> None:
+        where = body.get("output") if body.get("status") == "IN_PROGRESS" else None
+        if not isinstance(where, dict):
+            self._progress.update(self._task, description=str(body.get("status", "")).lower().replace("_", " "))
+            return
+        step, steps = where.get("step"), where.get("steps")
+        self._progress.update(
+            self._task,
+            description=where.get("stage", "running"),
+            completed=step or 0,
+            total=steps,
+            steps=f"step {step}/{steps}" if steps else "",
+        )

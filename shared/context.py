@@ -1,0 +1,125 @@
+"""What a running handler reports through: progress out, stops in, outputs on their way to be encoded."""
+
+import itertools
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from shared.backlog import Backlog
+from shared.job import Job, Progress, Stage
+from shared.media.image import preview_data_url
+from shared.metrics import JobMetrics
+from shared.schemas import Made, Output
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+PREVIEW_EVERY_S = 0.5
+Nested = Callable[["JobContext", str, dict[str, Any]], list[Made]]
+
+
+class JobContext:
+    """The context of one job, from its first report to its last; implements schemas.Context."""
+
+    def __init__(
+        self,
+        job: Job,
+        metrics: JobMetrics,
+        backlog: Backlog,
+        encode: Callable[[Made], "Future[Output]"],
+        nested: Nested,
+    ) -> None:
+        self.job = job
+        self.metrics = metrics
+        self.steps_done = 0
+        self.differs: dict[str, Any] = {}
+        self._backlog = backlog
+        self._encode = encode
+        self._nested = nested
+        self._outputs: list[Future[Output]] = []
+        self._seq = itertools.count(1)
+        self._begun_at: float | None = None
+        self._previewed_at: float | None = None
+
+    def report(self, stage: Stage, **where: Any) -> None:
+        """Tell whoever listens which stage the job is in."""
+        self.job.events(Progress(next(self._seq), stage, **where))
+
+    def begin(self) -> None:
+        """The run starts, or starts anew after it ran out of memory: nothing of before counts."""
+        for output in self._outputs:
+            output.cancel()
+        self._outputs.clear()
+        self.steps_done = 0
+        self.differs.clear()
+        self._begun_at = self.job.clock()
+        self.metrics.checked()
+
+    def outputs(self) -> list[Output]:
+        """The encoded outputs, in the order in which they were made; waits for the encoders."""
+        return [output.result() for output in self._outputs]
+
+    def step(self, step: int, steps: int, preview: "Callable[[], Image] | None" = None) -> None:
+        """See schemas.Context."""
+        self.metrics.checked()
+        self.job.check()
+        self.steps_done += 1
+        left_s = self._left_s(step, steps)
+        if left_s is not None:
+            self._backlog.stepped(self.job.id, left_s)
+        self.report(
+            "running",
+            step=step,
+            steps=steps,
+            eta_s=None if left_s is None else round(left_s, 2),
+            preview=preview_data_url(preview()) if preview and self._preview_is_due() else None,
+        )
+
+    def image(self, image: "Image", *, seed: int | None = None, nsfw: bool = False) -> None:
+        """See schemas.Context."""
+        self._outputs.append(self._encode(Made(image, seed, nsfw)))
+
+    def note(self, **facts: Any) -> None:
+        """See schemas.Context."""
+        self.metrics.note(**facts)
+
+    def effective(self, **params: Any) -> None:
+        """See schemas.Context."""
+        self.differs.update(params)
+
+    def run(self, pipeline: str, params: dict[str, Any]) -> list[Made]:
+        """See schemas.Context."""
+        return self._nested(self, pipeline, params)
+
+    def _left_s(self, step: int, steps: int) -> float | None:
+        if self._begun_at is None or not 0 < step <= steps:
+            return None
+        return (self.job.clock() - self._begun_at) / step * (steps - step)
+
+    def _preview_is_due(self) -> bool:
+        now = self.job.clock()
+        if self._previewed_at is not None and now - self._previewed_at < PREVIEW_EVERY_S:
+            return False
+        self._previewed_at = now
+        return True
+
+
+class NestedContext:
+    """A pipeline run by another one on the same device: it reports through it, and hands its outputs back."""
+
+    def __init__(self, outer: JobContext) -> None:
+        self._outer = outer
+        self.made: list[Made] = []
+        self.step = outer.step
+        self.run = outer.run
+
+    def image(self, image: "Image", *, seed: int | None = None, nsfw: bool = False) -> None:
+        """Keep the image for the pipeline that asked for it."""
+        self.made.append(Made(image, seed, nsfw))
+
+    def note(self, **facts: Any) -> None:
+        """Facts of an inner run go into the same metrics."""
+        self._outer.note(**facts)
+
+    def effective(self, **params: Any) -> None:
+        """The outer pipeline's parameters are the receipt's; the inner ones follow from them."""

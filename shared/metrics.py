@@ -1,0 +1,52 @@
+"""Where a job's time and memory went, as its result tells it."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from shared.job import Clock
+
+
+class JobMetrics:
+    """Seconds by stage, the longest stretch that nothing could stop, and what handlers noted."""
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self._clock = clock
+        self._seconds: dict[str, float] = {}
+        self._facts: dict[str, Any] = {}
+        self._last_check: float | None = None
+        self._longest_piece = 0.0
+
+    @contextmanager
+    def measure(self, stage: str) -> Iterator[None]:
+        """Add the block's time to `<stage>_s`."""
+        begun = self._clock()
+        try:
+            yield
+        finally:
+            self.add(stage, self._clock() - begun)
+
+    def add(self, stage: str, seconds: float) -> None:
+        """Add seconds to a stage."""
+        self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
+
+    def seconds(self, stage: str) -> float:
+        """What a stage has taken so far."""
+        return self._seconds.get(stage, 0.0)
+
+    def checked(self) -> None:
+        """A point at which the job could be stopped was passed."""
+        now = self._clock()
+        if self._last_check is not None:
+            self._longest_piece = max(self._longest_piece, now - self._last_check)
+        self._last_check = now
+
+    def note(self, **facts: Any) -> None:
+        """Keep facts for the result."""
+        self._facts.update(facts)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The `metrics` of a result; seconds to the millisecond."""
+        seconds = {f"{stage}_s": round(s, 4) for stage, s in self._seconds.items()}
+        return {**seconds, "longest_piece_s": round(self._longest_piece, 4), **self._facts}

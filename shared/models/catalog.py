@@ -1,0 +1,95 @@
+"""models.json: which models a worker serves, and with which defaults."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from shared.errors import InvalidInput
+from shared.settings import Settings
+
+BUILT_IN = Path(__file__).parents[2] / "templates" / "models.json"
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+class Entry(BaseModel):
+    """One model of one pipeline."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    pipeline: str = Field(description="The pipeline that runs it.")
+    model_id: str = Field(description="A hub id, `demo/...`, or a folder.")
+    revision: str = Field("main", description="A commit of the hub; a branch only with `pinned` false.")
+    pinned: bool = Field(True, description="False: `revision` is a branch, and moves.")
+    warm: bool = Field(False, description="Load it when the worker starts, before the first job.")
+    gpu_memory_gb: float | None = Field(None, description="What it needs on the card.")
+    defaults: dict[str, Any] = Field(default_factory=dict, description="Parameters where a job gives none.")
+
+
+class Catalog:
+    """The models of one worker, first come first chosen."""
+
+    def __init__(self, entries: list[Entry], *, allow_any: bool = False) -> None:
+        self.entries = entries
+        self._allow_any = allow_any
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "Catalog":
+        """`MODELS` or the built-in list, narrowed to `PIPELINE` and `MODEL_ID` where they are set.
+
+        Raises:
+            InvalidInput: the file is not a list of models.
+        """
+        entries = read(settings.models or BUILT_IN)
+        if settings.pipeline:
+            entries = [e for e in entries if e.pipeline == settings.pipeline]
+        if settings.model_id:
+            known = [e for e in entries if e.model_id == settings.model_id]
+            entries = known or _single(settings.pipeline, settings.model_id)
+        return cls(entries, allow_any=settings.allow_any_model)
+
+    def pipelines(self) -> list[str]:
+        """The pipelines that have a model, in the list's order."""
+        return list(dict.fromkeys(e.pipeline for e in self.entries))
+
+    def resolve(self, pipeline: str, model_id: str | None) -> Entry:
+        """The entry for a job.
+
+        Raises:
+            InvalidInput: the catalog has no such model.
+        """
+        offered = [e for e in self.entries if e.pipeline == pipeline]
+        if model_id is None and offered:
+            return offered[0]
+        for entry in offered:
+            if entry.model_id == model_id:
+                return entry
+        if self._allow_any and model_id and HUB_ID.fullmatch(model_id):
+            return Entry(pipeline=pipeline, model_id=model_id, pinned=False)
+        names = ", ".join(e.model_id for e in offered) or "none"
+        asked = f"model_id '{model_id}' is not" if model_id else f"no model for '{pipeline}' is"
+        raise InvalidInput(f"{asked} in this worker's catalog; it has: {names}")
+
+
+def read(path: Path) -> list[Entry]:
+    """The entries of a models.json.
+
+    Raises:
+        InvalidInput: naming the first thing that is wrong in it.
+    """
+    try:
+        return TypeAdapter(list[Entry]).validate_python(json.loads(path.read_text()))
+    except (OSError, json.JSONDecodeError) as exc:
+        raise InvalidInput(f"{path.name} cannot be read as JSON: {exc.__class__.__name__}") from exc
+    except ValidationError as exc:
+        first = exc.errors(include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InvalidInput(f"{path.name}: entry {where}: {first['msg']}") from exc
+
+
+def _single(pipeline: str | None, model_id: str) -> list[Entry]:
+    if pipeline is None:
+        raise InvalidInput(f"MODEL_ID={model_id} is in no catalog entry; set PIPELINE too")
+    return [Entry(pipeline=pipeline, model_id=model_id, warm=True, pinned=False)]

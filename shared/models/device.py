@@ -1,0 +1,100 @@
+"""The device that models run on: its choice, its memory, and its ways of failing."""
+
+import gc
+import resource
+import sys
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from shared.errors import Ruin
+
+Kind = Literal["cpu", "cuda", "mps"]
+
+# Parts of the messages by which torch and CUDA tell of it, the first match counts: torch/csrc, driver API errors.
+RUIN_BY_MESSAGE: tuple[tuple[str, Ruin], ...] = (
+    ("out of memory", "out_of_memory"),
+    ("can't allocate memory", "out_of_memory"),
+    ("CUBLAS_STATUS_ALLOC_FAILED", "out_of_memory"),
+    ("CUDA error", "device_lost"),
+    ("CUDNN_STATUS_EXECUTION_FAILED", "device_lost"),
+    ("CUDNN_STATUS_INTERNAL_ERROR", "device_lost"),
+    ("CUBLAS_STATUS_EXECUTION_FAILED", "device_lost"),
+)
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where models run, and in which precision: half on CUDA, single elsewhere."""
+
+    kind: Kind
+
+    @property
+    def dtype(self) -> Any:
+        """torch.float16 or torch.float32."""
+        import torch
+
+        return torch.float16 if self.kind == "cuda" else torch.float32
+
+    def memory_used(self) -> int:
+        """Bytes held now: allocated on the card, or resident in the process."""
+        if self.kind == "cuda":
+            import torch
+
+            return int(torch.cuda.memory_allocated())
+        return peak_rss_bytes()
+
+    def peak_memory(self) -> int:
+        """The most bytes held since `reset_peak`, or since the start of the process off CUDA."""
+        if self.kind == "cuda":
+            import torch
+
+            return int(torch.cuda.max_memory_allocated())
+        return peak_rss_bytes()
+
+    def reset_peak(self) -> None:
+        """Start measuring the peak anew, where the device can."""
+        if self.kind == "cuda":
+            import torch
+
+            torch.cuda.reset_peak_memory_stats()
+
+
+def pick(name: str) -> Device:
+    """The device named, or the best there is for `auto`; imports torch."""
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    return Device(name)  # type: ignore[arg-type]
+
+
+def works(device: Device) -> None:
+    """Compute something small on the device, or raise what torch raises."""
+    import torch
+
+    total = (torch.ones(64, 64, device=device.kind) @ torch.ones(64, 64, device=device.kind)).sum().item()
+    if total != 64**3:
+        raise RuntimeError(f"a product of ones on {device.kind} came to {total}, not {64**3}")
+
+
+def free_memory() -> None:
+    """Give back what no live object holds."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def classify(exc: BaseException) -> Ruin | None:
+    """Whether an error is the device's; imports nothing."""
+    if isinstance(exc, MemoryError):
+        return "out_of_memory"
+    if not isinstance(exc, RuntimeError):  # torch.OutOfMemoryError and torch.AcceleratorError are RuntimeErrors
+        return None
+    return next((ruin for part, ruin in RUIN_BY_MESSAGE if part in str(exc)), None)
+
+
+def peak_rss_bytes() -> int:
+    """The most memory that this process has held at once."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,183 @@
+"""Diffusion checkpoints in diffusers format: load the parts once, make each job a pipeline of its own over them."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from shared.errors import InvalidInput, ModelUnavailable
+from shared.schemas import Context, ModelSource
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from shared.models.device import Device
+
+Task = Literal["text-to-image", "image-to-image"]
+
+# By diffusers class name; all sample a UNet of the epsilon, v or sample prediction type.
+Scheduler = Literal[
+    "DDIMScheduler",
+    "DDPMScheduler",
+    "DEISMultistepScheduler",
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSinglestepScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "EulerDiscreteScheduler",
+    "HeunDiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "LCMScheduler",
+    "LMSDiscreteScheduler",
+    "PNDMScheduler",
+    "UniPCMultistepScheduler",
+]
+SCHEDULERS: tuple[str, ...] = get_args(Scheduler)
+
+
+@dataclass(frozen=True)
+class Family:
+    """What the checkpoints of one architecture can do, and which arguments their pipelines take."""
+
+    classes: dict[Task, str]
+    prompts: int = 1  # text encoders that take a prompt of their own
+    strength: bool = True
+    image_guidance: bool = False
+
+
+# By `_class_name` in model_index.json; a new architecture is a new row.
+FAMILIES: dict[str, Family] = {
+    "StableDiffusionPipeline": Family(
+        {"text-to-image": "StableDiffusionPipeline", "image-to-image": "StableDiffusionImg2ImgPipeline"}
+    ),
+    "StableDiffusionXLPipeline": Family(
+        {"text-to-image": "StableDiffusionXLPipeline", "image-to-image": "StableDiffusionXLImg2ImgPipeline"},
+        prompts=2,
+    ),
+    "StableDiffusionInstructPix2PixPipeline": Family(
+        {"image-to-image": "StableDiffusionInstructPix2PixPipeline"}, strength=False, image_guidance=True
+    ),
+    "StableDiffusionXLInstructPix2PixPipeline": Family(
+        {"image-to-image": "StableDiffusionXLInstructPix2PixPipeline"},
+        prompts=2,
+        strength=False,
+        image_guidance=True,
+    ),
+}
+
+# Distilled without classifier-free guidance: any other scale spoils the picture (model cards of both).
+GUIDANCE_FREE = frozenset({"stabilityai/sd-turbo", "stabilityai/sdxl-turbo"})
+
+
+@dataclass
+class Diffusion:
+    """A checkpoint, warm on its device: the parts, shared by the pipelines of every job."""
+
+    source: ModelSource
+    family: Family
+    parts: dict[str, Any] = field(repr=False)
+    device: "Device"
+
+    @property
+    def guided(self) -> bool:
+        """Whether the model takes classifier-free guidance at all."""
+        return self.source.model_id not in GUIDANCE_FREE
+
+    def pipeline(self, task: Task, scheduler: str | None, *, safety_check: bool = True) -> Any:
+        """A diffusers pipeline for one job, with a scheduler object of its own over the shared parts.
+
+        Raises:
+            InvalidInput: the model cannot do the task, or cannot be sampled by that scheduler.
+        """
+        import diffusers
+
+        name = self.family.classes.get(task)
+        if name is None:
+            raise InvalidInput(f"model '{self.source.model_id}' does not do {task}")
+        own: dict[str, Any] = {"scheduler": self._scheduler(scheduler)}
+        if "safety_checker" in self.parts:
+            checker = self.parts["safety_checker"] if safety_check else None
+            own |= {"safety_checker": checker, "requires_safety_checker": checker is not None}
+        pipe = getattr(diffusers, name)(**{**self.parts, **own})
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+    def has_safety_checker(self) -> bool:
+        """Whether the checkpoint brings a checker of its own."""
+        return self.parts.get("safety_checker") is not None
+
+    def split_prompt(self, field_name: str, text: str) -> dict[str, str]:
+        """`a | b` as the arguments prompt and prompt_2, where the model has an encoder for each."""
+        if self.family.prompts == 1:
+            return {field_name: text}
+        pieces = [piece.strip() for piece in text.split("|", self.family.prompts - 1)]
+        return {field_name if n == 0 else f"{field_name}_{n + 1}": piece for n, piece in enumerate(pieces)}
+
+    def _scheduler(self, name: str | None) -> Any:
+        import diffusers
+
+        base = self.parts["scheduler"]
+        chosen = type(base) if name is None else getattr(diffusers, name)
+        try:
+            return chosen.from_config(base.config)
+        except (ValueError, NotImplementedError) as exc:
+            raise InvalidInput(f"scheduler '{name}' cannot sample '{self.source.model_id}'") from exc
+
+
+def load(source: ModelSource, device: "Device") -> Diffusion:
+    """Read a checkpoint in diffusers format and place it on the device.
+
+    Raises:
+        ModelUnavailable: its architecture is not one of ours, or its files cannot be read.
+    """
+    import diffusers
+
+    class_name = json.loads((source.path / "model_index.json").read_text())["_class_name"]
+    family = FAMILIES.get(class_name)
+    if family is None:
+        raise ModelUnavailable(f"'{source.model_id}' is a {class_name}; there are: {', '.join(FAMILIES)}")
+    diffusers.utils.logging.set_verbosity_error()  # its warnings repeat per job what a table here settles
+    diffusers.utils.logging.disable_progress_bar()
+    half = device.kind == "cuda" and any(source.path.glob("*/*.fp16.safetensors"))
+    try:
+        pipe = getattr(diffusers, class_name).from_pretrained(
+            source.path,
+            dtype=device.dtype,
+            variant="fp16" if half else None,
+            use_safetensors=True,
+            local_files_only=True,
+        )
+    except (OSError, ValueError) as exc:
+        raise ModelUnavailable(f"the files of '{source.model_id}' cannot be loaded: {type(exc).__name__}") from exc
+    return Diffusion(source, family, dict(pipe.to(device.kind).components), device)
+
+
+def generators(seed: int, count: int) -> list[Any]:
+    """One generator an image, on the CPU so that every device draws the same noise: image k starts from seed + k."""
+    import torch
+
+    return [torch.Generator("cpu").manual_seed(seed + k) for k in range(count)]
+
+
+def on_step(ctx: Context, *, preview: bool) -> Callable[..., dict[str, Any]]:
+    """A diffusers `callback_on_step_end` that reports to the context, which may stop the job there."""
+
+    def report(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        picture = (lambda: peek(pipe, tensors["latents"])) if preview else None
+        ctx.step(step + 1, pipe.num_timesteps, preview=picture)
+        return tensors
+
+    return report
+
+
+def peek(pipe: Any, latents: Any, longest: int = 32) -> "Image":
+    """Decode the first latent, shrunk to `longest` cells a side: (batch, channels, h, w) to a small picture."""
+    import torch
+
+    with torch.no_grad():
+        first = latents[:1]
+        if max(first.shape[-2:]) > longest:
+            first = torch.nn.functional.interpolate(first, scale_factor=longest / max(first.shape[-2:]))
+        decoded = pipe.vae.decode(first.to(pipe.vae.dtype) / pipe.vae.config.scaling_factor, return_dict=False)[0]
+    images: list[Image] = pipe.image_processor.postprocess(decoded, output_type="pil")
+    return images[0]

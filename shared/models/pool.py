@@ -1,0 +1,76 @@
+"""The models that are warm on the device; least recently used out first."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from shared.models.device import Device, free_memory
+from shared.schemas import ModelSource
+
+Load = Callable[[ModelSource, Device], Any]
+Key = tuple[Load, str, str]
+
+
+@dataclass
+class _Warm:
+    model: Any
+    footprint: int
+    leases: int = 0
+
+
+class Pool:
+    """Holds up to `capacity` models; a model in use is never evicted."""
+
+    def __init__(self, device: Callable[[], Device], *, capacity: int = 1) -> None:
+        self._device = device
+        self._capacity = capacity
+        self._warm: OrderedDict[Key, _Warm] = OrderedDict()
+        self._lock = threading.RLock()
+
+    @contextmanager
+    def acquire(self, load: Load, source: ModelSource) -> Iterator[Any]:
+        """The model, warm, for the length of the block; loads it when it is not."""
+        key = (load, source.model_id, source.revision)
+        with self._lock:
+            if key not in self._warm:
+                self._make_room()
+                self._warm[key] = self._load(load, source)
+            self._warm.move_to_end(key)
+            warm = self._warm[key]
+            warm.leases += 1
+        try:
+            yield warm.model
+        finally:
+            with self._lock:
+                warm.leases -= 1
+
+    def holds(self, load: Load, source: ModelSource) -> bool:
+        """Whether the model is warm."""
+        return (load, source.model_id, source.revision) in self._warm
+
+    def footprint(self) -> dict[str, int]:
+        """Bytes by model id, as measured while each was loaded."""
+        with self._lock:
+            return {key[1]: warm.footprint for key, warm in self._warm.items()}
+
+    def evict_idle(self) -> None:
+        """Let go of every model that no job uses."""
+        with self._lock:
+            for key in [k for k, w in self._warm.items() if not w.leases]:
+                del self._warm[key]
+        free_memory()
+
+    def _make_room(self) -> None:
+        idle = [k for k, w in self._warm.items() if not w.leases]
+        while idle and len(self._warm) >= self._capacity:
+            del self._warm[idle.pop(0)]
+            free_memory()
+
+    def _load(self, load: Load, source: ModelSource) -> _Warm:
+        device = self._device()
+        before = device.memory_used()
+        model = load(source, device)
+        return _Warm(model, max(0, device.memory_used() - before))

@@ -1,0 +1,328 @@
+"""One job from its input to its result: validate, get the model, run, deliver, sign."""
+
+import gc
+import hashlib
+import importlib.metadata
+import json
+import secrets
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from pydantic import ValidationError
+
+from shared import logs, receipts
+from shared.backlog import Backlog
+from shared.context import JobContext, NestedContext
+from shared.errors import ENDINGS, Internal, InvalidInput
+from shared.job import Clock, Job
+from shared.lane import Lane
+from shared.media.deliver import Deliverer
+from shared.media.fetch import Fetcher
+from shared.media.image import encode_image, image_inputs, pixels_sha256
+from shared.metrics import JobMetrics
+from shared.models import device as devices
+from shared.models.catalog import Catalog, Entry
+from shared.models.pool import Pool
+from shared.models.store import Store
+from shared.schemas import MEDIA_TYPES, Envelope, Handler, ImageFormat, Made, ModelSource, Output, Params, Registry
+from shared.settings import Settings
+
+BESIDE_OUTPUTS = 2048  # bytes of a serialised result that are neither outputs, metrics nor receipt
+MAX_JOBS_AT_ONCE = 64  # prepared or delivered at the same time; the device still takes them one by one
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A job whose input was found good."""
+
+    pipeline: str
+    handler: Handler
+    params: Params
+    entry: Entry | None
+    envelope: Envelope
+
+    @property
+    def model_id(self) -> str | None:
+        """The model that will run, if any does."""
+        return self.entry.model_id if self.entry else None
+
+
+class Runner:
+    """Takes jobs to results. Knows no platform: adapters hand it a Job and get a future."""
+
+    def __init__(self, settings: Settings, registry: Registry, *, clock: Clock = time.monotonic) -> None:
+        self.settings = settings
+        self.registry = registry
+        self.catalog = Catalog.from_settings(settings)
+        self.store = Store(settings.model_dir, token=_plain(settings.hf_token))
+        self.pool = Pool(self.device)
+        self.lane = Lane(devices.classify, self.pool.evict_idle)
+        self.backlog = Backlog(clock)
+        self.signer = receipts.Signer(_plain(settings.receipt_key))
+        self._device: devices.Device | None = None
+        self._fetcher = Fetcher(
+            max_bytes=settings.max_media_bytes,
+            timeout_s=settings.fetch_timeout_s,
+            allow_private_hosts=settings.allow_private_hosts,
+        )
+        self._deliverer = Deliverer.from_settings(settings, self._fetcher)
+        self._jobs = ThreadPoolExecutor(MAX_JOBS_AT_ONCE, thread_name_prefix="job")
+        self._encoders = ThreadPoolExecutor(2, thread_name_prefix="encode")
+
+    def pipelines(self) -> list[str]:
+        """The pipelines that this worker serves: those with a model in its catalog, and those that need none."""
+        if self.settings.pipeline:
+            return [self.settings.pipeline]
+        modelled = self.catalog.pipelines()
+        free = [n for n in self.registry.names() if n not in modelled and self.registry.get(n).load is None]
+        return modelled + free
+
+    def device(self) -> devices.Device:
+        """The device, chosen when the first model wants it: a worker without models never imports torch."""
+        if self._device is None:
+            self._device = devices.pick(self.settings.device)
+        return self._device
+
+    def submit(self, job: Job) -> "Future[dict[str, Any]]":
+        """Start on a job; the future ends with its result or with an Ending, and with nothing else."""
+        self.backlog.accepted(job.id, str(job.input.get("pipeline") or self.settings.pipeline))
+        return self._jobs.submit(self._run_logged, job)
+
+    def warm(self) -> None:
+        """Load the catalog's warm models and run each once, then keep the collector off what was imported."""
+        for entry in self.catalog.entries:
+            handler = self.registry.get(entry.pipeline)
+            if entry.warm and handler.load is not None:
+                params = {**entry.defaults, **(handler.warmup or {})}
+                job = Job("warm-up", {"pipeline": entry.pipeline, "model_id": entry.model_id, **params})
+                self.submit(job).result()
+        gc.collect()
+        gc.freeze()  # a full collection over torch and diffusers takes 0.16 s, none once they are frozen
+
+    def plan(self, job: Job) -> Plan:
+        """Check a job's input.
+
+        Raises:
+            InvalidInput: with every field that is wrong; NotFound: no such pipeline.
+        """
+        if not isinstance(job.input, dict) or not job.input:
+            raise InvalidInput('the job has no input; send {"input": {"pipeline": ..., ...}}')
+        envelope, given = _split(job.input)
+        pipeline = self._pipeline(envelope)
+        handler = self.registry.get(pipeline)
+        entry = self._entry(pipeline, handler, given)
+        defaults = {k: v for k, v in (entry.defaults if entry else {}).items() if k in handler.params.model_fields}
+        params = _validated(handler.params, {**defaults, **{k: v for k, v in given.items() if v is not None}})
+        if handler.validate:
+            handler.validate(params, self.registry)
+        return Plan(pipeline, handler, params, entry, envelope)
+
+    def _pipeline(self, envelope: Envelope) -> str:
+        served = self.pipelines()
+        name = envelope.pipeline or (served[0] if len(served) == 1 else None)
+        if name is None:
+            raise InvalidInput(f"input.pipeline is missing; this worker serves: {', '.join(served)}")
+        if name not in served:
+            raise InvalidInput(f"this worker does not serve '{name}'; it serves: {', '.join(served)}")
+        return name
+
+    def _entry(self, pipeline: str, handler: Handler, given: dict[str, Any]) -> Entry | None:
+        if handler.load is None:
+            return None
+        asked = given.get("model_id")
+        return self.catalog.resolve(pipeline, asked if isinstance(asked, str) and asked else None)
+
+    def _run_logged(self, job: Job) -> dict[str, Any]:
+        begun = job.clock()
+        try:
+            result = self._run(job)
+        except ENDINGS as ending:
+            logs.stage("ended", job.id, code=ending.code, seconds=_since(begun, job), reason=ending.message)
+            raise
+        except BaseException as exc:
+            error_id = secrets.token_hex(4)
+            logs.logger.exception("internal error", extra={"fields": {"job": job.id, "error_id": error_id}})
+            raise Internal(f"an error of this worker; its log has it under {error_id}", error_id=error_id) from exc
+        finally:
+            self.backlog.ended(job.id)
+        logs.stage("ended", job.id, code="completed", seconds=_since(begun, job))
+        return result
+
+    def _run(self, job: Job) -> dict[str, Any]:
+        accepted_at, metrics = time.time(), JobMetrics(job.clock)
+        context = JobContext(job, metrics, self.backlog, self._encode_later(job), self._nested)
+        plan = self.plan(job)
+        logs.stage("taken", job.id, pipeline=plan.pipeline, model=plan.model_id)
+        source = self._prepare(job, plan, context)
+        queued_at = job.clock()
+        started_at = self.lane.submit(job, lambda: self._on_device(job, plan, source, context, queued_at)).result()
+        ended_at = time.time()
+        with metrics.measure("encode"):
+            outputs = context.outputs()
+        receipt = self._receipt(
+            job, plan, source, context, outputs, receipts.Times(accepted_at, started_at, ended_at)
+        )
+        return self._deliver(job, plan, context, outputs, receipt)
+
+    def _prepare(self, job: Job, plan: Plan, context: JobContext) -> ModelSource | None:
+        """Everything that needs no device: what the job names is checked, fetched and on disk before its turn."""
+        self._deliverer.check(plan.envelope.delivery, job.s3_config, getattr(plan.params, "num_images_per_prompt", 1))
+        self._load_media(plan.params, job, context)
+        if plan.entry is None:
+            return None
+        source = self.store.ensure(plan.entry, on_download=lambda: context.report("downloading"))
+        job.check()
+        return source
+
+    def _load_media(self, params: Params, job: Job, context: JobContext) -> None:
+        with context.metrics.measure("fetch"):
+            for image in image_inputs(params):
+                image.load(self._fetcher, self.settings.max_media_bytes, self.settings.max_image_pixels)
+                job.check()
+                if image.truncated:
+                    context.note(truncated_input=True)
+
+    def _on_device(
+        self, job: Job, plan: Plan, source: ModelSource | None, context: JobContext, queued_at: float
+    ) -> float:
+        """Run the handler; on the lane's thread. Returns the wall-clock time of the start."""
+        metrics, started_at = context.metrics, time.time()
+        metrics.add("queue", job.clock() - queued_at)
+        job.start_clock(self.settings.job_timeout_s)
+        self.backlog.started(job.id)
+        handler = plan.handler
+        if handler.load is None or source is None:
+            self._measured_run(job, plan, None, context)
+            return started_at
+        if not self.pool.holds(handler.load, source):
+            context.report("loading")
+        begun = job.clock()
+        with self.pool.acquire(handler.load, source) as model:
+            metrics.add("load", job.clock() - begun)
+            logs.stage("loaded", job.id, model=source.model_id, seconds=_since(begun, job))
+            self.device().reset_peak()
+            self._measured_run(job, plan, model, context)
+            metrics.note(peak_memory_bytes=self.device().peak_memory())
+        return started_at
+
+    def _measured_run(self, job: Job, plan: Plan, model: Any, context: JobContext) -> None:
+        begun = job.clock()
+        context.begin()
+        context.report("running")
+        job.check()
+        plan.handler.run(model, plan.params, context)
+        context.metrics.checked()
+        seconds = job.clock() - begun
+        context.metrics.add("run", seconds)
+        self.backlog.ended(job.id, seconds)
+        logs.stage("run", job.id, pipeline=plan.pipeline, model=plan.model_id, seconds=round(seconds, 3))
+
+    def _nested(self, outer: JobContext, pipeline: str, given: dict[str, Any]) -> list[Made]:
+        """A pipeline run by another, on the device that the job holds already."""
+        plan = self.plan(Job(outer.job.id, {"pipeline": pipeline, **given}))
+        inner = NestedContext(outer)
+        if plan.handler.load is None or plan.entry is None:
+            plan.handler.run(None, plan.params, inner)
+            return inner.made
+        self._load_media(plan.params, outer.job, outer)
+        with self.pool.acquire(plan.handler.load, self.store.ensure(plan.entry)) as model:
+            plan.handler.run(model, plan.params, inner)
+        return inner.made
+
+    def _encode_later(self, job: Job) -> Callable[[Made], "Future[Output]"]:
+        asked = job.input.get("image_format") if isinstance(job.input, dict) else None
+        image_format: ImageFormat = asked if asked in MEDIA_TYPES else "png"
+        return lambda made: self._encoders.submit(_encode, made, image_format)
+
+    def _receipt(
+        self,
+        job: Job,
+        plan: Plan,
+        source: ModelSource | None,
+        context: JobContext,
+        outputs: list[Output],
+        times: receipts.Times,
+    ) -> dict[str, Any]:
+        model = {"id": source.model_id, "revision": source.revision} if source else None
+        return self.signer.sign(
+            receipts.make(
+                job_id=job.id,
+                pipeline=plan.pipeline,
+                model=model,
+                params={**plan.params.as_record(), **context.differs},
+                outputs=outputs,
+                steps=context.steps_done,
+                times=times,
+                worker=self.settings.runpod_pod_id,
+                image_digest=self.settings.image_digest,
+                software=_software(),
+            )
+        )
+
+    def _deliver(
+        self, job: Job, plan: Plan, context: JobContext, outputs: list[Output], receipt: dict[str, Any]
+    ) -> dict[str, Any]:
+        rest = {"metrics": context.metrics.as_dict(), "receipt": receipt}
+        limit = None if job.result_limit is None else job.result_limit - len(json.dumps(rest)) - BESIDE_OUTPUTS
+        context.report("delivering")
+        begun = job.clock()
+        urls = self._deliverer.deliver(job.id, outputs, plan.envelope.delivery, job.s3_config, limit)
+        context.metrics.add("deliver", job.clock() - begun)
+        logs.stage("delivered", job.id, outputs=len(outputs), seconds=_since(begun, job))
+        images = [output.as_dict(url) for output, url in zip(outputs, urls, strict=True)]
+        return {**({"images": images} if images else {}), "metrics": context.metrics.as_dict(), "receipt": receipt}
+
+
+def _split(given: dict[str, Any]) -> tuple[Envelope, dict[str, Any]]:
+    try:
+        return Envelope.split(given)
+    except ValidationError as exc:
+        raise _invalid(exc) from exc
+
+
+def _validated(model: type[Params], given: dict[str, Any]) -> Params:
+    try:
+        return model.model_validate(given)
+    except ValidationError as exc:
+        raise _invalid(exc) from exc
+
+
+def _invalid(exc: ValidationError) -> InvalidInput:
+    """pydantic's findings as one message; the values given stay out of it, for they may be prompts or pictures."""
+    errors = [
+        {"loc": list(e["loc"]), "msg": e["msg"], "type": e["type"]}
+        for e in exc.errors(include_input=False, include_url=False, include_context=False)
+    ]
+    text = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'input'}: {e['msg']}" for e in errors)
+    return InvalidInput(text, errors=errors)
+
+
+def _encode(made: Made, image_format: ImageFormat) -> Output:
+    data = encode_image(made.image, image_format)
+    return Output(
+        data=data,
+        media_type=MEDIA_TYPES[image_format],
+        extension=image_format,
+        sha256=hashlib.sha256(data).hexdigest(),
+        pixels_sha256=pixels_sha256(made.image),
+        pixels=made.image.width * made.image.height,
+        seed=made.seed,
+        nsfw=made.nsfw,
+    )
+
+
+@cache
+def _software() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in ("pilotlight", "torch", "diffusers")}
+
+
+def _since(begun: float, job: Job) -> float:
+    return round(job.clock() - begun, 3)
+
+
+def _plain(secret: Any) -> str | None:
+    return secret.get_secret_value() if secret else None

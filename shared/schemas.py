@@ -1,0 +1,156 @@
+"""What a handler is made of: its parameters, its declaration, and the context that its run is given."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from shared.models.device import Device
+
+ImageFormat = Literal["png", "jpeg", "webp"]
+MEDIA_TYPES: dict[ImageFormat, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
+MAX_SEED = 2**32 - 1
+
+
+class Params(BaseModel):
+    """A handler's parameters: descriptions and bounds are the API reference; unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_means_default(cls, given: Any) -> Any:
+        return {k: v for k, v in given.items() if v is not None} if isinstance(given, dict) else given
+
+    def as_record(self) -> dict[str, Any]:
+        """The parameters as a receipt holds them: media by hash, not by content."""
+        return {name: _record(getattr(self, name)) for name in type(self).model_fields}
+
+
+def _record(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_record(v) for v in value]
+    return value.as_record() if hasattr(value, "as_record") else value
+
+
+class ModelParams(Params):
+    """The parameters of a pipeline that runs a model."""
+
+    model_id: str | None = Field(None, description="A model of this worker's catalog; its first one when not given.")
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model on disk: `path` is a folder in diffusers or transformers format, or one file."""
+
+    model_id: str
+    revision: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Made:
+    """One thing that a run made, before it is encoded."""
+
+    image: "Image"
+    seed: int | None = None
+    nsfw: bool = False
+
+
+class Context(Protocol):
+    """What `run` may do besides computing: report, and emit outputs as they are made."""
+
+    def step(self, step: int, steps: int, preview: "Callable[[], Image] | None" = None) -> None:
+        """Report that `step` of `steps` is done, and stop here when the job was told to stop.
+
+        Call it at least once a second where the work allows: between two calls nothing can stop the job.
+        `preview` is called only when a picture is wanted now.
+
+        Raises:
+            Cancelled, DeadlineExceeded: let them pass.
+        """
+
+    def image(self, image: "Image", *, seed: int | None = None, nsfw: bool = False) -> None:
+        """Emit an image; it is encoded beside the device."""
+
+    def note(self, **facts: Any) -> None:
+        """Add facts about this run to the result's `metrics`."""
+
+    def effective(self, **params: Any) -> None:
+        """Say what was really run where it differs from what was asked, such as a drawn seed; for the receipt."""
+
+    def run(self, pipeline: str, params: dict[str, Any]) -> list[Made]:
+        """Run another pipeline on the device that this job holds, and return what it made."""
+
+
+Run = Callable[[Any, Any, Context], Iterator[str] | None]
+
+
+@dataclass(frozen=True)
+class Handler:
+    """A pipeline, declared: the last line of a handler file.
+
+    `load(source, device)` returns the model ready on the device; None for a pipeline without a model. Handlers that
+    name the same function share the warm model. `warmup` holds parameters for one small run after loading.
+    `validate(params, registry)` may check more than pydantic can, before anything runs.
+    """
+
+    params: type[Params]
+    run: Run
+    load: "Callable[[ModelSource, Device], Any] | None" = None
+    stream: bool = False
+    warmup: dict[str, Any] | None = None
+    validate: "Callable[[Any, Registry], None] | None" = None
+
+
+class Registry(Protocol):
+    """Where the runner finds handlers by pipeline name."""
+
+    def names(self) -> list[str]:
+        """The pipelines there are, sorted."""
+
+    def get(self, name: str) -> Handler:
+        """The handler of a pipeline.
+
+        Raises:
+            NotFound: naming the pipelines there are.
+        """
+
+
+@dataclass(frozen=True)
+class Output:
+    """One finished output of a job: encoded, hashed, and what it shows."""
+
+    data: bytes = field(repr=False)
+    media_type: str
+    extension: str
+    sha256: str
+    pixels_sha256: str
+    pixels: int
+    seed: int | None
+    nsfw: bool
+
+    def as_dict(self, url: str) -> dict[str, Any]:
+        """The output as the result shows it."""
+        return {"url": url, "seed": self.seed, "nsfw": self.nsfw}
+
+
+class Envelope(BaseModel):
+    """The keys of `input` that are not a handler's parameters."""
+
+    model_config = ConfigDict(frozen=True)
+
+    pipeline: str | None = None
+    delivery: dict[str, Any] | None = None
+    details: bool = False
+
+    @classmethod
+    def split(cls, given: dict[str, Any]) -> tuple[Self, dict[str, Any]]:
+        """Take the envelope's keys out of `given`; the rest are parameters."""
+        rest = {k: v for k, v in given.items() if k not in cls.model_fields}
+        return cls(**{k: v for k, v in given.items() if k in cls.model_fields and v is not None}), rest

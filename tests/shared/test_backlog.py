@@ -1,0 +1,87 @@
+"""The estimate of how much work a worker has before it."""
+
+import math
+
+import pytest
+
+from shared.backlog import Backlog
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def backlog(clock: Clock) -> Backlog:
+    return Backlog(clock)
+
+
+def run_once(backlog: Backlog, clock: Clock, seconds: float, kind: str = "sleep") -> None:
+    backlog.accepted("before", kind)
+    backlog.started("before")
+    clock.now += seconds
+    backlog.ended("before", seconds)
+
+
+def test_nothing_accepted_is_nothing_left(backlog: Backlog) -> None:
+    assert backlog.remaining_s() == 0
+    assert len(backlog) == 0
+
+
+def test_a_job_of_unknown_length_is_endless_and_leaves_room_for_no_more_than_one(backlog: Backlog) -> None:
+    backlog.accepted("a", "sleep")
+    assert backlog.remaining_s() == math.inf
+    assert backlog.room(0.6) == 1
+
+
+def test_known_jobs_count_with_their_mean(backlog: Backlog, clock: Clock) -> None:
+    run_once(backlog, clock, 0.05)
+    assert backlog.room(0.6) == 12
+    backlog.accepted("a", "sleep")
+    backlog.accepted("b", "sleep")
+    assert backlog.remaining_s() == pytest.approx(0.1)
+
+
+def test_a_running_job_shrinks_as_time_passes(backlog: Backlog, clock: Clock) -> None:
+    run_once(backlog, clock, 2.0)
+    backlog.accepted("a", "sleep")
+    backlog.started("a")
+    clock.now += 1.5
+    assert backlog.remaining_s() == pytest.approx(0.5)
+    clock.now += 5
+    assert backlog.remaining_s() == 0
+
+
+def test_reported_steps_beat_the_mean(backlog: Backlog, clock: Clock) -> None:
+    run_once(backlog, clock, 2.0)
+    backlog.accepted("a", "sleep")
+    backlog.started("a")
+    backlog.stepped("a", 9.0)
+    assert backlog.remaining_s() == pytest.approx(9.0)
+    clock.now += 8.8
+    assert backlog.remaining_s() == pytest.approx(0.2)
+
+
+def test_kinds_have_means_of_their_own(backlog: Backlog, clock: Clock) -> None:
+    run_once(backlog, clock, 0.05, "short")
+    backlog.accepted("a", "long")
+    assert backlog.remaining_s() == math.inf
+
+
+def test_accepting_a_job_twice_counts_it_once(backlog: Backlog, clock: Clock) -> None:
+    run_once(backlog, clock, 1.0)
+    backlog.accepted("a", "sleep")
+    backlog.accepted("a", "sleep")
+    assert backlog.remaining_s() == pytest.approx(1.0)
+    backlog.ended("a")
+    backlog.ended("a")
+    assert backlog.remaining_s() == 0

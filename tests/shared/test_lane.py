@@ -1,0 +1,210 @@
+"""The lane: order, cancellation, deadlines, and what a failing device does to the jobs behind."""
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from shared.errors import Cancelled, DeadlineExceeded, DeviceLost, InvalidInput, OutOfMemory, Ruin
+from shared.job import Job
+from shared.lane import Lane
+
+WAIT_S = 20
+
+
+class OutOfPaper(RuntimeError):
+    """Stands for torch.OutOfMemoryError."""
+
+
+class Broken(RuntimeError):
+    """Stands for a CUDA error."""
+
+
+def classify(exc: BaseException) -> Ruin | None:
+    return "out_of_memory" if isinstance(exc, OutOfPaper) else "device_lost" if isinstance(exc, Broken) else None
+
+
+@pytest.fixture
+def freed() -> list[int]:
+    return []
+
+
+@pytest.fixture
+def lane(freed: list[int]) -> Iterator[Lane]:
+    lane = Lane(classify, lambda: freed.append(1))
+    yield lane
+    lane.close()
+
+
+class Held:
+    """Work that holds the lane until it is let go, and stops when its job is told to."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.running = threading.Event()
+        self.let_go = threading.Event()
+
+    def __call__(self) -> str:
+        self.running.set()
+        while not self.let_go.wait(0.005):
+            self.job.check()
+        return self.job.id
+
+
+def job(name: str = "job", **more: Any) -> Job:
+    return Job(name, {}, **more)
+
+
+def test_runs_jobs_one_at_a_time_in_their_order(lane: Lane) -> None:
+    ran: list[str] = []
+    inside = threading.Semaphore(1)
+
+    def work(name: str) -> Callable[[], None]:
+        def run() -> None:
+            assert inside.acquire(blocking=False), "two jobs were on the device at once"
+            ran.append(name)
+            inside.release()
+
+        return run
+
+    names = [f"job-{n}" for n in range(50)]
+    futures = [lane.submit(job(name), work(name)) for name in names]
+    for future in futures:
+        future.result(WAIT_S)
+    assert ran == names
+
+
+def test_a_running_job_stops_at_its_next_check_and_the_next_one_starts(lane: Lane) -> None:
+    first, second = Held(job("first")), Held(job("second"))
+    ended = lane.submit(first.job, first)
+    lane.submit(second.job, second)
+    assert first.running.wait(WAIT_S)
+    assert not second.running.is_set()
+    first.job.cancel.cancel("asked")
+    with pytest.raises(Cancelled, match="asked"):
+        ended.result(WAIT_S)
+    assert second.running.wait(WAIT_S)
+    second.let_go.set()
+
+
+def test_a_waiting_job_leaves_the_queue_when_cancelled_without_touching_the_device(lane: Lane) -> None:
+    first, second = Held(job("first")), Held(job("second"))
+    lane.submit(first.job, first)
+    waiting = lane.submit(second.job, second)
+    assert first.running.wait(WAIT_S)
+    second.job.cancel.cancel("asked")
+    with pytest.raises(Cancelled):
+        waiting.result(WAIT_S)
+    assert lane.waiting() == 0
+    first.let_go.set()
+    assert not second.running.is_set()
+
+
+def test_a_job_cancelled_before_it_is_submitted_never_runs(lane: Lane) -> None:
+    cancelled = Held(job())
+    cancelled.job.cancel.cancel("asked")
+    with pytest.raises(Cancelled):
+        lane.submit(cancelled.job, cancelled).result(WAIT_S)
+    assert not cancelled.running.is_set()
+
+
+def test_a_job_over_its_deadline_stops_at_its_next_check(lane: Lane) -> None:
+    now = [0.0]
+    late = Held(job(clock=lambda: now[0], timeout_s=5))
+    late.job.start_clock(default_timeout_s=600)
+    ended = lane.submit(late.job, late)
+    assert late.running.wait(WAIT_S)
+    now[0] = 5.1
+    with pytest.raises(DeadlineExceeded):
+        ended.result(WAIT_S)
+
+
+def test_out_of_memory_frees_and_tries_once_more(lane: Lane, freed: list[int]) -> None:
+    attempts: list[int] = []
+
+    def work() -> str:
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise OutOfPaper
+        return "done"
+
+    assert lane.submit(job(), work).result(WAIT_S) == "done"
+    assert len(attempts) == 2
+    assert len(freed) == 1
+
+
+def test_out_of_memory_twice_ends_that_job_alone(lane: Lane, freed: list[int]) -> None:
+    def too_large() -> None:
+        raise OutOfPaper
+
+    failed, next_one = lane.submit(job(), too_large), lane.submit(job(), lambda: "done")
+    with pytest.raises(OutOfMemory, match="fewer or smaller"):
+        failed.result(WAIT_S)
+    assert next_one.result(WAIT_S) == "done"
+    assert len(freed) == 2
+
+
+def test_the_tensors_of_the_failed_attempt_are_gone_when_memory_is_freed() -> None:
+    import weakref
+
+    class Tensor:
+        pass
+
+    alive_at_free: list[bool] = []
+    seen: list[weakref.ref[Tensor]] = []
+
+    def too_large() -> None:
+        tensor = Tensor()
+        seen.append(weakref.ref(tensor))
+        raise OutOfPaper
+
+    lane = Lane(classify, lambda: alive_at_free.append(seen[-1]() is not None))
+    with pytest.raises(OutOfMemory):
+        lane.submit(job(), too_large).result(WAIT_S)
+    lane.close()
+    assert alive_at_free == [False, False]
+
+
+def test_an_error_of_a_job_is_that_jobs_alone(lane: Lane) -> None:
+    def wrong() -> None:
+        raise InvalidInput("no")
+
+    failed, next_one = lane.submit(job(), wrong), lane.submit(job(), lambda: "done")
+    with pytest.raises(InvalidInput):
+        failed.result(WAIT_S)
+    assert next_one.result(WAIT_S) == "done"
+
+
+def test_a_ruined_device_answers_its_job_and_starts_no_other(lane: Lane) -> None:
+    def ruin() -> None:
+        raise Broken
+
+    held = Held(job("first"))
+    lane.submit(held.job, held)
+    failed, waiting = lane.submit(job("second"), ruin), lane.submit(job("third"), lambda: "done")
+    held.let_go.set()
+    with pytest.raises(DeviceLost):
+        failed.result(WAIT_S)
+    assert lane.broken
+    assert lane.waiting() == 1
+    assert not waiting.done()
+
+
+def test_a_handler_cannot_swallow_a_stop(lane: Lane) -> None:
+    stubborn = job()
+    running = threading.Event()
+
+    def work() -> str:
+        while True:
+            try:
+                running.set()
+                stubborn.check()
+            except Exception:  # noqa: BLE001, S112, PERF203 what careless handlers do
+                continue
+
+    ended = lane.submit(stubborn, work)
+    assert running.wait(WAIT_S)
+    stubborn.cancel.cancel("asked")
+    with pytest.raises(Cancelled):
+        ended.result(WAIT_S)

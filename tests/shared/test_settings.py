@@ -1,0 +1,40 @@
+"""The environment and how it is read."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from shared.errors import InvalidInput
+from shared.settings import Settings, variable
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_an_empty_variable_counts_as_not_set() -> None:
+    assert Settings.from_env({"PIPELINE": "", "TAKE_AHEAD_S": ""}) == Settings()
+
+
+def test_a_wrong_value_is_named() -> None:
+    with pytest.raises(InvalidInput, match=r"DRAIN_S: .*number.*; LOG_LEVEL"):
+        Settings.from_env({"DRAIN_S": "soon", "LOG_LEVEL": "loud"})
+
+
+def test_secrets_do_not_show() -> None:
+    settings = Settings.from_env({"HF_TOKEN": "hf_sesame", "RECEIPT_KEY": "sesame"})
+    assert "sesame" not in repr(settings)
+
+
+def test_a_named_variable_is_read() -> None:
+    assert variable("MY_KEY", {"MY_KEY": "k"}) == "k"
+    assert variable("MY_KEY", {"MY_KEY": ""}) is None
+
+
+def test_nothing_else_reads_the_environment() -> None:
+    readers = {
+        file.relative_to(ROOT).as_posix()
+        for folder in ("shared", "handlers", "platforms")
+        for file in (ROOT / folder).rglob("*.py")
+        if re.search(r"os\.environ|getenv", file.read_text())
+    }
+    assert readers == {"shared/settings.py"}
