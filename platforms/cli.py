@@ -1,6 +1,8 @@
-"""The command line: `pilotlight up`, `run`, `status`, `cancel`, `demo`. Adapters are imported by the command that uses them."""
+"""The command line; each command imports the adapters that it uses, so that `--help` answers at once."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,7 +32,7 @@ def up(
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON when ready.")] = False,
 ) -> None:
     """Start an endpoint with workers on this machine, until interrupted."""
-    from platforms.local.up_command import serve
+    from platforms.local.foreground import serve
 
     serve(workers=workers, port=port, data=data, strict=strict, as_json=as_json)
 
@@ -90,24 +92,21 @@ def main() -> None:
     app()
 
 
-class _errors:  # noqa: N801 reads as a statement
-    """Ends the command with one line and exit code 1 instead of a traceback."""
+@contextmanager
+def _errors() -> Iterator[None]:
+    """End the command with one line and exit code 1 instead of a traceback."""
+    from shared.errors import ENDINGS
 
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        from shared.errors import Ending
-
-        if isinstance(error, Ending):
-            typer.secho(str(error), fg="red", err=True)
-            raise typer.Exit(1) from None
+    try:
+        yield
+    except ENDINGS as error:
+        typer.secho(str(error), fg="red", err=True)
+        raise typer.Exit(1) from None
 
 
 def _client(endpoint: str | None, pipeline: str | None, key_env: str | None) -> "Client":
-    from shared.jobs.client import Client
-
     from platforms.records import find
+    from shared.jobs.client import Client
     from shared.settings import Settings
 
     found = find(endpoint, pipeline, Settings.from_env(), key_env)

@@ -1,6 +1,5 @@
 """A job followed from the terminal: submitted, shown step by step, saved, or cancelled by Ctrl-C."""
 
-import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,9 +7,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from shared.jobs.client import Client
 
 from shared.errors import Cancelled
+from shared.jobs.client import Client
 
 console = Console(stderr=True)
 
@@ -37,9 +36,8 @@ def save(client: Client, job_id: str, result: dict[str, Any], out: Path) -> list
     out.mkdir(parents=True, exist_ok=True)
     files = []
     for n, image in enumerate(result.get("images", [])):
-        data, extension = _content(client, image["url"])
-        files.append(out / f"{job_id}-{n}.{extension}")
-        files[-1].write_bytes(data)
+        files.append(out / f"{job_id}-{n}.{_extension(image['url'])}")
+        files[-1].write_bytes(client.download(image["url"]))
     details = out / f"{job_id}.json"
     details.write_text(json.dumps(without_pictures(result), indent=2))
     return [*files, details]
@@ -56,11 +54,9 @@ def without_pictures(body: Any) -> Any:
     return body
 
 
-def _content(client: Client, url: str) -> tuple[bytes, str]:
-    if url.startswith("data:"):
-        head, _, body = url.partition(",")
-        return base64.b64decode(body), head.removeprefix("data:image/").partition(";")[0]
-    return client.download(url), url.partition("?")[0].rpartition(".")[2]
+def _extension(url: str) -> str:
+    path = url.partition(";")[0] if url.startswith("data:") else url.partition("?")[0]
+    return path.replace("/", ".").split(".")[-1]
 
 
 class _bar:  # noqa: N801 reads as a statement

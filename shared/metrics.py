@@ -1,5 +1,6 @@
 """Where a job's time and memory went, as its result tells it."""
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ class JobMetrics:
         self._clock = clock
         self._seconds: dict[str, float] = {}
         self._facts: dict[str, Any] = {}
+        self._lock = threading.Lock()
         self._last_check: float | None = None
         self._longest_piece = 0.0
 
@@ -29,11 +31,8 @@ class JobMetrics:
 
     def add(self, stage: str, seconds: float) -> None:
         """Add seconds to a stage."""
-        self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
-
-    def seconds(self, stage: str) -> float:
-        """What a stage has taken so far."""
-        return self._seconds.get(stage, 0.0)
+        with self._lock:  # several encoders add at once
+            self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
 
     def checked(self) -> None:
         """A point at which the job could be stopped was passed."""

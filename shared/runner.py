@@ -154,15 +154,14 @@ class Runner:
 
     def _run(self, job: Job) -> dict[str, Any]:
         accepted_at, metrics = time.time(), JobMetrics(job.clock)
-        context = JobContext(job, metrics, self.backlog, self._encode_later(job), self._nested)
+        context = JobContext(job, metrics, self.backlog, self._encode_later(job, metrics), self._nested)
         plan = self.plan(job)
         logs.stage("taken", job.id, pipeline=plan.pipeline, model=plan.model_id)
         source = self._prepare(job, plan, context)
         queued_at = job.clock()
         started_at = self.lane.submit(job, lambda: self._on_device(job, plan, source, context, queued_at)).result()
         ended_at = time.time()
-        with metrics.measure("encode"):
-            outputs = context.outputs()
+        outputs = context.outputs()
         receipt = self._receipt(
             job, plan, source, context, outputs, receipts.Times(accepted_at, started_at, ended_at)
         )
@@ -233,10 +232,15 @@ class Runner:
             plan.handler.run(model, plan.params, inner)
         return inner.made
 
-    def _encode_later(self, job: Job) -> Callable[[Made], "Future[Output]"]:
+    def _encode_later(self, job: Job, metrics: JobMetrics) -> Callable[[Made], "Future[Output]"]:
         asked = job.input.get("image_format") if isinstance(job.input, dict) else None
         image_format: ImageFormat = asked if asked in MEDIA_TYPES else "png"
-        return lambda made: self._encoders.submit(_encode, made, image_format)
+
+        def measured(made: Made) -> Output:
+            with metrics.measure("encode"):
+                return _encode(made, image_format)
+
+        return lambda made: self._encoders.submit(measured, made)
 
     def _receipt(
         self,
@@ -293,8 +297,8 @@ def _validated(model: type[Params], given: dict[str, Any]) -> Params:
 
 def _invalid(exc: ValidationError) -> InvalidInput:
     """pydantic's findings as one message; the values given stay out of it, for they may be prompts or pictures."""
-    errors = [
-        {"loc": list(e["loc"]), "msg": e["msg"], "type": e["type"]}
+    errors: list[dict[str, Any]] = [
+        {"loc": list(e["loc"]), "msg": e["msg"].removeprefix("Value error, "), "type": e["type"]}
         for e in exc.errors(include_input=False, include_url=False, include_context=False)
     ]
     text = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'input'}: {e['msg']}" for e in errors)

@@ -132,12 +132,11 @@ def load(source: ModelSource, device: "Device") -> Diffusion:
     """
     import diffusers
 
+    _quiet()
     class_name = json.loads((source.path / "model_index.json").read_text())["_class_name"]
     family = FAMILIES.get(class_name)
     if family is None:
         raise ModelUnavailable(f"'{source.model_id}' is a {class_name}; there are: {', '.join(FAMILIES)}")
-    diffusers.utils.logging.set_verbosity_error()  # its warnings repeat per job what a table here settles
-    diffusers.utils.logging.disable_progress_bar()
     half = device.kind == "cuda" and any(source.path.glob("*/*.fp16.safetensors"))
     try:
         pipe = getattr(diffusers, class_name).from_pretrained(
@@ -150,6 +149,16 @@ def load(source: ModelSource, device: "Device") -> Diffusion:
     except (OSError, ValueError) as exc:
         raise ModelUnavailable(f"the files of '{source.model_id}' cannot be loaded: {type(exc).__name__}") from exc
     return Diffusion(source, family, dict(pipe.to(device.kind).components), device)
+
+
+def _quiet() -> None:
+    """Keep the libraries' bars and advice out of the log; their errors are raised."""
+    import diffusers.utils.logging
+    import transformers.utils.logging
+
+    for library in (diffusers.utils.logging, transformers.utils.logging):
+        library.set_verbosity_error()
+        library.disable_progress_bar()
 
 
 def generators(seed: int, count: int) -> list[Any]:

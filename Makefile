@@ -1,0 +1,48 @@
+# setup, demo, test, check: each does its own set-up, from nothing but Python 3.11 or newer.
+PYTHON ?= python3
+BIN := .venv/bin
+
+# A CPU build of torch for a machine without an NVIDIA card: make setup TORCH_INDEX_URL=<PyTorch's CPU index>
+ifdef TORCH_INDEX_URL
+TORCH_FROM := --extra-index-url $(TORCH_INDEX_URL)
+endif
+
+.PHONY: setup demo test check bench format docs clean
+
+setup: .venv/.ready
+
+.venv/.ready: pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Pilotlight needs Python 3.11 or newer; name one with: make setup PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || \
+	  { echo "This Python cannot make environments; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	@echo "Installing into .venv: about 340 MB to download and 1.6 GB on disk with a CPU build of torch, 1 to 5 minutes."
+	@echo "Where pip takes the CUDA build (Linux, no TORCH_INDEX_URL): several GB more, so think of the time and the disk."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH_FROM) -c requirements.lock -e '.[dev]'
+	@touch $@
+
+demo: setup
+	@$(BIN)/pilotlight demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m docs.generate --check
+
+bench: setup
+	$(BIN)/python -m bench.take_ahead
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: setup
+	$(BIN)/python -m docs.generate
+
+clean:
+	rm -rf .venv

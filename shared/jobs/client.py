@@ -1,0 +1,248 @@
+"""Submits jobs to an endpoint and follows them: ours on this machine, or RunPod's."""
+
+import base64
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Self
+
+import requests
+from requests.auth import AuthBase
+from urllib3.exceptions import MaxRetryError, NewConnectionError
+
+from shared.errors import DeliveryFailed, InsufficientCapacity, Internal, InvalidInput, NotFound
+from shared.jobs.backend import ENDED
+from shared.jobs.failures import failure_of_job, failure_of_response
+
+RUNPOD_URL = "https://api.runpod.ai/v2"
+
+_TIMEOUT_S = 30.0
+_HOLD_MS = 10_000
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 2.0
+
+
+class Client:
+    """One endpoint, as its clients see it.
+
+    Args:
+        url: where endpoints are, such as `https://api.runpod.ai/v2`.
+        endpoint: the endpoint's id.
+        key: its API key; sent to this URL and nowhere else.
+        patience_s: how long to go on when the endpoint does not answer, is overloaded or fails.
+
+    Methods raise Unauthorized, NotFound, InvalidInput or QueueFull as the endpoint says, and InsufficientCapacity
+    when it does not answer.
+    """
+
+    def __init__(self, url: str, endpoint: str, key: str, *, patience_s: float = 60.0) -> None:
+        self._url = f"{url.rstrip('/')}/{endpoint}"
+        self._patience_s = patience_s
+        self._session = requests.Session()
+        self._session.auth = _Bearer(key)  # as a header it would give way to a ~/.netrc
+        self._holds = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+    def submit(
+        self,
+        job_input: Mapping[str, Any],
+        *,
+        policy: Mapping[str, Any] | None = None,
+        webhook: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> str:
+        """Queue a job and return its id.
+
+        With an idempotency key the request is repeated when its answer is lost, without one when it was not sent.
+        """
+        if not job_input:
+            raise InvalidInput("input: empty; the endpoint would lose the job")
+        body = {"input": dict(job_input), "policy": policy, "webhook": webhook}
+        answer = self._request(
+            "POST",
+            "run",
+            body={name: value for name, value in body.items() if value is not None},
+            headers={"Idempotency-Key": idempotency_key} if idempotency_key else {},
+            repeatable=idempotency_key is not None,
+        )
+        return str(answer["id"])
+
+    def status(self, job_id: str) -> dict[str, Any]:
+        """The job's state, as `/status` answers it."""
+        return self._request("GET", f"status/{job_id}")
+
+    def wait(self, job_id: str, *, on_progress: Callable[[dict[str, Any]], None] | None = None) -> Any:
+        """The job's output, once it has completed.
+
+        Args:
+            job_id: from `submit`.
+            on_progress: called with the body of `/status` whenever it has changed.
+
+        Raises:
+            JobError: the subclass of the failed job's code, Internal for a code of somebody else's.
+            Cancelled, DeadlineExceeded: when the job was stopped.
+        """
+        pause_s = _FIRST_PAUSE_S
+        last: dict[str, Any] = {}
+        while True:
+            job = self._held_status(job_id) if on_progress is None else self.status(job_id)
+            if job["status"] in ENDED:
+                if job["status"] != "COMPLETED":
+                    raise failure_of_job(job)
+                return job.get("output")
+            if on_progress is not None and job != last:
+                on_progress(job)
+                pause_s = _FIRST_PAUSE_S
+            last = job
+            time.sleep(pause_s)
+            pause_s = min(_LONGEST_PAUSE_S, 1.5 * pause_s)
+
+    def _held_status(self, job_id: str) -> dict[str, Any]:
+        """The state once the job has ended, or after a while."""
+        if self._holds:
+            try:
+                return self._request("GET", f"status-sync/{job_id}", params={"wait": _HOLD_MS})
+            except NotFound:  # the job, or a route that RunPod does not document
+                self._holds = False
+        return self.status(job_id)
+
+    def run(
+        self,
+        job_input: Mapping[str, Any],
+        *,
+        policy: Mapping[str, Any] | None = None,
+        webhook: str | None = None,
+        idempotency_key: str | None = None,
+        on_progress: Callable[[dict[str, Any]], None] | None = None,
+    ) -> Any:
+        """Submit a job, and wait for its output."""
+        job_id = self.submit(job_input, policy=policy, webhook=webhook, idempotency_key=idempotency_key)
+        return self.wait(job_id, on_progress=on_progress)
+
+    def stream(self, job_id: str) -> Iterator[Any]:
+        """What the job yields, as it does; from the first piece on where the endpoint can replay.
+
+        Raises:
+            JobError, Cancelled, DeadlineExceeded: when the job ends so, after its last piece.
+        """
+        start = 0
+        while True:
+            view = self._request("GET", f"stream/{job_id}", params={"wait": _HOLD_MS, "from": start})
+            pieces = view.get("stream") or []
+            for piece in pieces:
+                yield piece["output"]
+            start = view.get("next", start)
+            if view["status"] in ENDED:
+                if view["status"] != "COMPLETED":
+                    raise failure_of_job(self.status(job_id))
+                return
+
+    def cancel(self, job_id: str) -> dict[str, Any]:
+        """Stop the job; the answer's `status` says whether that was still possible."""
+        return self._request("POST", f"cancel/{job_id}")
+
+    def retry(self, job_id: str) -> dict[str, Any]:
+        """Queue a job that FAILED or TIMED_OUT again."""
+        return self._request("POST", f"retry/{job_id}", repeatable=False)
+
+    def purge(self) -> int:
+        """Remove the jobs that nobody has taken, and say how many."""
+        return int(self._request("POST", "purge-queue")["removed"])
+
+    def health(self) -> dict[str, Any]:
+        """Counts of jobs and workers by state."""
+        return self._request("GET", "health")
+
+    def download(self, url: str) -> bytes:
+        """What a result's `url` stands for; the key goes along to the endpoint's own URLs only.
+
+        Raises:
+            DeliveryFailed: when it cannot be had.
+        """
+        if url.startswith("data:"):
+            return base64.b64decode(url.partition(",")[2])
+        own = url.startswith(f"{self._url}/")
+        try:
+            response = self._session.get(url, timeout=_TIMEOUT_S) if own else requests.get(url, timeout=_TIMEOUT_S)
+        except requests.RequestException as exc:
+            raise DeliveryFailed(f"the result could not be fetched: {type(exc).__name__}") from exc
+        if response.status_code != 200:
+            raise DeliveryFailed(f"the result could not be fetched: HTTP {response.status_code}")
+        return response.content
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        repeatable: bool = True,
+    ) -> dict[str, Any]:
+        until = time.monotonic() + self._patience_s
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                response = self._session.request(
+                    method, f"{self._url}/{path}", json=body, params=params, headers=headers, timeout=_TIMEOUT_S
+                )
+            except requests.RequestException as exc:
+                # the exception's own text may hold the URL's query; its class says enough
+                failure: BaseException = InsufficientCapacity(f"the endpoint does not answer: {type(exc).__name__}")
+                again = _is_passing(exc) and (repeatable or _was_not_sent(exc))
+            else:
+                if response.status_code < 400:
+                    return _object(response)
+                failure = failure_of_response(response.status_code, response.content)
+                again = response.status_code == 429 or (response.status_code >= 500 and repeatable)
+                pause_s = max(pause_s, _retry_after_s(response))
+            if not again or time.monotonic() + pause_s > until:
+                raise failure
+            time.sleep(pause_s)
+            pause_s = min(_LONGEST_PAUSE_S, 2 * pause_s)
+
+
+class _Bearer(AuthBase):
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._key}"
+        return request
+
+
+def _object(response: requests.Response) -> dict[str, Any]:
+    try:
+        answer = response.json()
+    except ValueError as exc:
+        raise Internal("the endpoint's answer is not JSON; is this its URL?") from exc
+    if not isinstance(answer, dict):
+        raise Internal("the endpoint's answer is not a JSON object; is this its URL?")
+    return answer
+
+
+def _retry_after_s(response: requests.Response) -> float:
+    value = response.headers.get("Retry-After", "")
+    return float(value) if value.isdigit() else 0.0
+
+
+def _is_passing(exc: requests.RequestException) -> bool:
+    broken = (requests.exceptions.SSLError, requests.exceptions.ProxyError)
+    passing = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
+    return isinstance(exc, passing) and not isinstance(exc, broken)
+
+
+def _was_not_sent(exc: requests.RequestException) -> bool:
+    if isinstance(exc, requests.ConnectTimeout):
+        return True
+    cause = exc.args[0] if exc.args else None
+    return isinstance(cause, MaxRetryError) and isinstance(cause.reason, NewConnectionError)

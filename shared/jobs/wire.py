@@ -1,0 +1,66 @@
+"""Reads what clients and workers send: bodies without buffering too much, JSON without NaN, numbers within bounds."""
+
+import json
+from typing import Any
+
+from fastapi import Request
+
+from shared.errors import InvalidInput, MediaTooLarge
+
+MIB = 2**20
+_DRAIN_BYTES = 64 * MIB
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The whole body.
+
+    A body over the limit is read on for a while and thrown away, since most clients look at the answer only after
+    they have sent everything; then it is refused all the same.
+
+    Raises:
+        MediaTooLarge: when it is longer than `limit` bytes.
+    """
+    body = bytearray()
+    read = 0
+    async for chunk in request.stream():
+        read += len(chunk)
+        if read <= limit:
+            body += chunk
+        elif read > limit + _DRAIN_BYTES:
+            break
+    if read > limit:
+        raise MediaTooLarge(f"body: exceeded max body size of {limit // MIB}MiB")
+    return bytes(body)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def parse_json(body: bytes) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        InvalidInput: when it is not JSON; NaN and Infinity are not.
+    """
+    try:
+        return json.loads(body, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as exc:
+        raise InvalidInput(f"body: not JSON ({exc})") from exc
+
+
+def query_int(request: Request, name: str, low: int, high: int, default: int | None = None) -> int | None:
+    """A number from the query, moved into its bounds; InvalidInput when it is not a number."""
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    try:
+        return max(low, min(int(text), high))
+    except ValueError as exc:
+        raise InvalidInput(f"{name}: `{text[:40]}` is not a whole number of milliseconds") from exc
+
+
+async def disconnected(request: Request) -> None:
+    """Return once the client has gone; only for a request whose body has been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
