@@ -59,11 +59,15 @@ class JobContext:
         """The encoded outputs, in the order in which they were made; waits for the encoders."""
         return [output.result() for output in self._outputs]
 
-    def step(self, step: int, steps: int, preview: "Callable[[], Image] | None" = None) -> None:
-        """See schemas.Context."""
+    def pass_step(self) -> None:
+        """One step is done: count it, and stop here when the job was told to stop."""
         self.metrics.checked()
         self.job.check()
         self.steps_done += 1
+
+    def step(self, step: int, steps: int, preview: "Callable[[], Image] | None" = None) -> None:
+        """See schemas.Context."""
+        self.pass_step()
         left_s = self._left_s(step, steps)
         if left_s is not None:
             self._backlog.stepped(self.job.id, left_s)
@@ -105,13 +109,16 @@ class JobContext:
 
 
 class NestedContext:
-    """A pipeline run by another one on the same device: it reports through it, and hands its outputs back."""
+    """A pipeline run by another one on the same device: it stops with it, and hands its outputs back."""
 
     def __init__(self, outer: JobContext) -> None:
         self._outer = outer
         self.made: list[Made] = []
-        self.step = outer.step
         self.run = outer.run
+
+    def step(self, step: int, steps: int, preview: "Callable[[], Image] | None" = None) -> None:
+        """Stop where the outer job must; its progress counts the outer pipeline's steps."""
+        self._outer.pass_step()
 
     def image(self, image: "Image", *, seed: int | None = None, nsfw: bool = False) -> None:
         """Keep the image for the pipeline that asked for it."""

@@ -56,6 +56,8 @@ class Loop:
         self._on_posted = on_posted
         self._closing: asyncio.Event | None = None
         self._failures = 0
+        self._not_begun: set[str] = set()
+        self._stopped: set[str] = set()
 
     def install(self) -> bool:
         """Replace the SDK's take, stop and run; False, with nothing changed, when this SDK has no such seams."""
@@ -88,20 +90,28 @@ class Loop:
             await self._back_off(exc)
             return None
         for job in taken or []:
+            self._not_begun.add(str(job.get("id")))
             self._backlog.accepted(str(job.get("id")), _kind(job))
         return taken
 
     async def stops(self, session: Any) -> list[str]:
-        """The jobs that the platform wants stopped."""
-        return await self._unless_closing(self._get_stops(session)) or []
+        """The jobs that the platform wants stopped; the SDK forgets those that it has not begun yet, we do not."""
+        stopped: list[str] = await self._unless_closing(self._get_stops(session)) or []
+        self._stopped.update(self._not_begun.intersection(stopped))
+        return stopped
 
     async def run(self, session: Any, config: dict[str, Any], job: dict[str, Any]) -> None:
         """Run one job as the SDK does, then tell that its result has been posted."""
+        job_id = str(job.get("id"))
+        self._not_begun.discard(job_id)
         try:
+            if job_id in self._stopped:
+                raise asyncio.CancelledError
             await self._handle(session, config, job)
         finally:
-            self._backlog.ended(str(job.get("id")))
-        self._on_posted(str(job.get("id")))
+            self._stopped.discard(job_id)
+            self._backlog.ended(job_id)
+        self._on_posted(job_id)
 
     async def _nearly_free(self) -> bool:
         waited_s = 0.0

@@ -16,7 +16,7 @@ from shared.jobs.auth import requires
 from shared.jobs.backend import Backend, JobView, StreamView, find_backend
 from shared.jobs.openai import openai_router
 from shared.jobs.submission import TTL_MS, read_submission
-from shared.jobs.wire import MIB, parse_json, query_int, read_body
+from shared.jobs.wire import MIB, parse_json, query_int, read_body, unless_gone
 
 Backends = Mapping[str, Backend]
 
@@ -66,7 +66,7 @@ def client_router(backends: Backends, key: str, *, strict: bool = False) -> APIR
         backend = backend_of(endpoint)
         timeout_s = wait_s(request, 90_000)
         job = await _submit(backend, request, sync=True)
-        return _job(await backend.wait(job.id, timeout_s))
+        return _job(await unless_gone(request, backend.wait(job.id, timeout_s)))
 
     @router.api_route("/status/{job_id}", methods=["GET", "POST"])
     async def status(endpoint: str, job_id: str, request: Request) -> Response:
@@ -75,12 +75,13 @@ def client_router(backends: Backends, key: str, *, strict: bool = False) -> APIR
     @router.api_route("/status-sync/{job_id}", methods=["GET", "POST"])
     async def status_sync(endpoint: str, job_id: str, request: Request) -> Response:
         timeout_s = wait_s(request, MAX_STATUS_WAIT_MS, MAX_STATUS_WAIT_MS)
-        return _job(await backend_of(endpoint).wait(job_id, timeout_s))
+        return _job(await unless_gone(request, backend_of(endpoint).wait(job_id, timeout_s)))
 
     @router.api_route("/stream/{job_id}", methods=["GET", "POST"])
     async def stream(endpoint: str, job_id: str, request: Request) -> Response:
         start = None if strict else query_int(request, "from", 0, _MAX_EVENT)
-        view = await backend_of(endpoint).stream(job_id, start, wait_s(request, 10_000))
+        reading = backend_of(endpoint).stream(job_id, start, wait_s(request, 10_000))
+        view = await unless_gone(request, reading)  # a reader that has gone must not drain pieces
         return _raw_json(_stream_body(view, numbered=not strict))
 
     @router.post("/cancel/{job_id}")

@@ -93,6 +93,7 @@ class Client:
         pause_s = _FIRST_PAUSE_S
         last: dict[str, Any] = {}
         while True:
+            asked = time.monotonic()
             job = self._held_status(job_id) if on_progress is None else self.status(job_id)
             if job["status"] in ENDED:
                 if job["status"] != "COMPLETED":
@@ -102,7 +103,7 @@ class Client:
                 on_progress(job)
                 pause_s = _FIRST_PAUSE_S
             last = job
-            time.sleep(pause_s)
+            time.sleep(max(0.0, asked + pause_s - time.monotonic()))
             pause_s = min(_LONGEST_PAUSE_S, 1.5 * pause_s)
 
     def _held_status(self, job_id: str) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """OpenAI's routes on an endpoint: each request becomes a job, as RunPod's edge does it."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -10,9 +9,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from shared.errors import http_status_of
-from shared.jobs.backend import Backend, JobView, Submission
-from shared.jobs.submission import read_submission
-from shared.jobs.wire import MIB, disconnected, parse_json, read_body
+from shared.jobs.backend import ENDED, Backend, JobView, Submission
+from shared.jobs.wire import MIB, parse_json, read_body, unless_gone
 
 _HOLD_S = 10.0
 _LONGEST_S = 600.0
@@ -29,7 +27,7 @@ def openai_router(backend_of: Callable[[str], Backend]) -> APIRouter:
         body = await read_body(request, 10 * MIB)
         if request.method == "POST":
             job_input["openai_input"] = parse_json(body)
-        job = await backend.submit(_submission(job_input))
+        job = await backend.submit(Submission(job_input))
         if isinstance(job_input.get("openai_input"), dict) and job_input["openai_input"].get("stream") is True:
             return StreamingResponse(_events(backend, job.id), media_type="text/event-stream")
         return await _whole(backend, job.id, request)
@@ -37,25 +35,23 @@ def openai_router(backend_of: Callable[[str], Backend]) -> APIRouter:
     return router
 
 
-def _submission(job_input: dict[str, Any]) -> Submission:
-    return read_submission({"input": job_input}, sync=False, idempotency_key=None)
-
-
 async def _whole(backend: Backend, job_id: str, request: Request) -> Response:
-    waiting = asyncio.ensure_future(backend.wait(job_id, _LONGEST_S))
-    gone = asyncio.ensure_future(disconnected(request))
+    ended = False
     try:
-        await asyncio.wait({waiting, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not waiting.done() or not waiting.result().ended:
-            await backend.cancel(job_id)
-            return _error("deadline_exceeded: the answer took too long", 504)
-        job = waiting.result()
+        job = await unless_gone(request, backend.wait(job_id, _LONGEST_S))
+        ended = job.ended
     finally:
-        waiting.cancel()
-        gone.cancel()
+        if not ended:
+            await _cancel(backend, job_id)
     if job.status != "COMPLETED":
         return _failed(job)
     return Response(await _answer(backend, job), media_type="application/json")
+
+
+async def _cancel(backend: Backend, job_id: str) -> None:
+    """Stop a job that nobody waits for, also while this request is itself being cancelled."""
+    with anyio.CancelScope(shield=True):
+        await backend.cancel(job_id)
 
 
 async def _answer(backend: Backend, job: JobView) -> bytes:
@@ -76,7 +72,7 @@ async def _events(backend: Backend, job_id: str) -> AsyncIterator[bytes]:
             start = view.next
             for _, piece in view.pieces:
                 yield _event(piece)
-            ended = view.status not in ("IN_QUEUE", "IN_PROGRESS")
+            ended = view.status in ENDED
             if not ended and not view.pieces:
                 yield b": waiting\n\n"
         job = await backend.status(job_id)
@@ -84,8 +80,7 @@ async def _events(backend: Backend, job_id: str) -> AsyncIterator[bytes]:
             yield b"data: " + bytes(_failed(job).body) + b"\n\n"
     finally:
         if not ended:
-            with anyio.CancelScope(shield=True):
-                await backend.cancel(job_id)
+            await _cancel(backend, job_id)
 
 
 def _event(piece: bytes) -> bytes:
@@ -94,7 +89,9 @@ def _event(piece: bytes) -> bytes:
 
 
 def _failed(job: JobView) -> Response:
-    text = job.error or f"{'cancelled' if job.status == 'CANCELLED' else 'deadline_exceeded'}: the job {job.status}"
+    if job.status == "CANCELLED":
+        return _error("cancelled: the job was cancelled", 499)
+    text = job.error or "deadline_exceeded: the job did not end in time"
     return _error(text, http_status_of(text.partition(":")[0]))
 
 

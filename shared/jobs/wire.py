@@ -1,11 +1,16 @@
 """Reads what clients and workers send: bodies without buffering too much, JSON without NaN, numbers within bounds."""
 
+import asyncio
 import json
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from shared.errors import InvalidInput, MediaTooLarge
+
+T = TypeVar("T")
 
 MIB = 2**20
 _DRAIN_BYTES = 64 * MIB
@@ -64,3 +69,22 @@ async def disconnected(request: Request) -> None:
     """Return once the client has gone; only for a request whose body has been read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """What the work returns; it is cancelled when the client leaves first.
+
+    Raises:
+        ClientDisconnect: when it did.
+    """
+    working = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(disconnected(request))
+    events: set[asyncio.Future[Any]] = {working, gone}
+    try:
+        await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        working.cancel()
+        gone.cancel()

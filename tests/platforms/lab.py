@@ -5,22 +5,21 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from platforms.local.up import LocalEndpoint
 from shared.jobs.client import Client
+from tests.platforms.harness import until as _until
 
 HANDLERS = Path(__file__).parent / "extra_handlers"
-WAIT_S = 60.0
-T = TypeVar("T")
 
 
 class Lab:
     """Endpoint `media` with torch-free workers."""
 
     def __init__(self, folder: Path, *, workers: int = 1, env: dict[str, str] | None = None, **more: Any) -> None:
-        self.diary_path = folder / "diary"
-        self.diary_path.touch()
+        self._folder = folder
+        self.new_diary()
         no_models = folder / "models.json"
         no_models.write_text("[]")
         base = {"HANDLERS": str(HANDLERS), "MODELS": str(no_models), "DRAIN_S": "20"}
@@ -34,6 +33,15 @@ class Lab:
     def __exit__(self, *_: object) -> None:
         self.client.close()
         self.endpoint.stop()
+
+    def new_diary(self) -> None:
+        """Forget what earlier jobs wrote, so that names can be used again."""
+        self.diary_path = self._folder / f"diary-{time.monotonic_ns()}"
+        self.diary_path.touch()
+
+    def until_idle(self) -> None:
+        """A worker waits for a job."""
+        until(lambda: self.client.health()["workers"]["idle"] >= 1, "no worker is idle")
 
     def submit(self, name: str, ms: float, **more: Any) -> str:
         """A job that sleeps, and its id."""
@@ -63,6 +71,10 @@ class Lab:
     def until_taken(self, job_id: str) -> None:
         until(lambda: self.status(job_id) == "IN_PROGRESS", f"{job_id} was not taken")
 
+    def until_start_is_known(self, job_id: str) -> None:
+        """The endpoint has heard that the job has the device: from now on a loss counts."""
+        until(lambda: "output" in self.client.status(job_id), "the start was not reported")
+
     def worker_pids(self) -> list[int]:
         return list(self.endpoint.pools["media"].running().values())
 
@@ -77,13 +89,12 @@ class Lab:
         return "\n".join(file.read_text() for file in sorted(self.endpoint.logs.glob("*.log")))
 
 
-def until(condition: Callable[[], T], failure: str, timeout_s: float = WAIT_S) -> T:
-    """The condition's value, as soon as it is true."""
-    end = time.monotonic() + timeout_s
-    while not (value := condition()):
-        assert time.monotonic() < end, failure
-        time.sleep(0.01)
-    return value
+def until(condition: Callable[[], Any], failure: str) -> Any:
+    """The condition's value once it is true."""
+    try:
+        return _until(condition, 60.0)
+    except AssertionError:
+        raise AssertionError(failure) from None
 
 
 def is_gone(pid: int) -> bool:
