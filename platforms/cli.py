@@ -34,7 +34,8 @@ def up(
     """Start an endpoint with workers on this machine, until interrupted."""
     from platforms.local.foreground import serve
 
-    serve(workers=workers, port=port, data=data, strict=strict, as_json=as_json)
+    with _errors():
+        serve(workers=workers, port=port, data=data, strict=strict, as_json=as_json)
 
 
 @app.command()

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from platforms.local.up import LocalEndpoint
 from platforms.records import Endpoint, remember
+from shared.errors import InvalidInput
 from shared.models import catalog
 from shared.settings import Settings
 
@@ -32,20 +33,27 @@ def serve(*, workers: int, port: int, data: Path, strict: bool, as_json: bool) -
 
 
 def local_endpoint(data: Path, *, workers: int, port: int, settings: Settings, strict: bool = False) -> LocalEndpoint:
-    """Endpoint `media` with workers on the models that the environment names, else on the demo models."""
+    """Endpoint `media` with workers on the models that the environment names, else on the demo models.
+
+    Raises:
+        InvalidInput: the port is taken, or another endpoint has the data folder.
+    """
     data.mkdir(parents=True, exist_ok=True)
     env = {} if settings.models or settings.model_id else {"MODELS": str(_demo_catalog(data).resolve())}
     own_key = settings.pilotlight_api_key
-    return LocalEndpoint(
-        data,
-        workers=workers,
-        port=port,
-        env=env,
-        key=own_key.get_secret_value() if own_key else None,
-        strict=strict,
-        allow_private_hosts=settings.allow_private_hosts,
-        drain_s=settings.drain_s,
-    )
+    try:
+        return LocalEndpoint(
+            data,
+            workers=workers,
+            port=port,
+            env=env,
+            key=own_key.get_secret_value() if own_key else None,
+            strict=strict,
+            allow_private_hosts=settings.allow_private_hosts,
+            drain_s=settings.drain_s,
+        )
+    except OSError as exc:
+        raise InvalidInput(f"port {port} cannot be used ({exc.strerror}); choose another with --port") from exc
 
 
 def _demo_catalog(data: Path) -> Path:

@@ -143,7 +143,7 @@ def register_checks(runpod: Any, runner: Runner) -> None:
     def models_run() -> None:
         runner.warm()
 
-    for check in (device_works, volume_is_writable, warm_models_are_there, models_run):
+    for check in (volume_is_writable, warm_models_are_there, device_works, models_run):  # the cheapest first
         runpod.serverless.register_fitness_check(check)
 
 

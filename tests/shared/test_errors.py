@@ -44,5 +44,7 @@ def test_stops_are_not_exceptions(stop: type[BaseException]) -> None:
 
 def test_the_drawn_tree_names_every_ending() -> None:
     drawn = errors.__doc__ or ""
-    names = [name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, errors.Ending)]
+    names = [
+        name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, errors.Ending)
+    ]
     assert [name for name in names if name not in drawn] == []

@@ -48,7 +48,8 @@ def test_a_signed_receipt_verifies_with_the_public_key() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"seed": 8}, {"params": {"prompt": "a blue circle"}}, {"signed": False}, {"signature": "AAAA"}, {"extra": 1}]
+    "change",
+    [{"seed": 8}, {"params": {"prompt": "a blue circle"}}, {"signed": False}, {"signature": "AAAA"}, {"extra": 1}],
 )
 def test_any_change_breaks_the_signature(change: dict[str, Any]) -> None:
     signer = receipts.Signer(KEY)

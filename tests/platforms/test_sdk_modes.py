@@ -1,0 +1,82 @@
+"""The SDK's own ways to run a worker without a queue: --test_input, test_input.json, --rp_serve_api."""
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from shared.settings import inherited
+from tests.platforms.lab import HANDLERS, until
+
+ROOT = Path(__file__).parents[2]
+WORKER = [sys.executable, "-m", "platforms.runpod.worker"]
+
+
+@pytest.fixture
+def env(tmp_path: Path) -> dict[str, str]:
+    (tmp_path / "models.json").write_text("[]")
+    return inherited(
+        HANDLERS=str(HANDLERS), MODELS=str(tmp_path / "models.json"), PYTHONPATH=str(ROOT), RUNPOD_LOG_LEVEL="INFO"
+    )
+
+
+def test_one_job_from_the_command_line(env: dict[str, str]) -> None:
+    job = json.dumps({"input": {"pipeline": "sleep", "ms": 1}})
+    done = subprocess.run(
+        [*WORKER, "--test_input", job], env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Job result: {'output': {'metrics'" in done.stdout
+
+
+def test_a_wrong_job_from_the_command_line_fails_with_what_is_wrong(env: dict[str, str]) -> None:
+    job = json.dumps({"input": {"pipeline": "sleep", "ms": -1}})
+    done = subprocess.run(
+        [*WORKER, "--test_input", job], env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert "invalid_input: ms: Input should be greater than or equal to 0" in done.stdout
+
+
+def test_one_job_from_a_file(env: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "test_input.json").write_text(json.dumps({"input": {"pipeline": "sleep", "ms": 1}}))
+    done = subprocess.run(WORKER, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "completed successfully" in done.stdout
+
+
+@pytest.fixture
+def served(env: dict[str, str]) -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    flags = ["--rp_serve_api", "--rp_api_host", "127.0.0.1", "--rp_api_port", str(port)]
+    with subprocess.Popen(
+        [*WORKER, *flags], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        url = f"http://127.0.0.1:{port}"
+        until(lambda: _answers(url), "the SDK's server does not answer")
+        yield url
+        process.terminate()
+        process.wait(30)
+
+
+def test_the_sdks_server_runs_jobs(served: str) -> None:
+    done = requests.post(f"{served}/runsync", json={"input": {"pipeline": "sleep", "ms": 1}}, timeout=30).json()
+    assert done["status"] == "COMPLETED"
+    assert done["output"]["receipt"]["pipeline"] == "sleep"
+    wrong = requests.post(f"{served}/runsync", json={"input": {"pipeline": "none"}}, timeout=30).json()
+    assert wrong["status"] == "FAILED"
+    assert wrong["error"].startswith("invalid_input:")
+
+
+def _answers(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=1).ok
+    except requests.ConnectionError:
+        return False

@@ -1,0 +1,41 @@
+"""An endpoint with one real RunPod worker on the demo models and on the pipeline of docs/your-own-pipeline.md."""
+
+import json
+import re
+from pathlib import Path
+
+from platforms.local.up import LocalEndpoint
+from shared.jobs.client import Client
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "your-own-pipeline.md"
+
+
+def write_page_handler(folder: Path) -> Path:
+    """The page's Python block as the file that the page says to save; returns its folder."""
+    text = PAGE.read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (name,) = re.findall(r"Save it as `(.*?)`", text)
+    file = folder / str(name)
+    file.parent.mkdir(parents=True)
+    file.write_text(code)
+    return file.parent
+
+
+def demo_models(folder: Path) -> Path:
+    """A models.json with the demo model for both pipelines, warm."""
+    entries = json.loads((ROOT / "templates" / "models.json").read_text())
+    path = folder / "models.json"
+    path.write_text(json.dumps([{**e, "warm": True} for e in entries if e["model_id"].startswith("demo/")]))
+    return path
+
+
+class Studio:
+    """The endpoint, its client, and what its worker was given."""
+
+    def __init__(self, folder: Path, **env: str) -> None:
+        self.endpoint = LocalEndpoint(
+            folder / "data",
+            env={"HANDLERS": str(write_page_handler(folder)), "MODELS": str(demo_models(folder)), **env},
+        )
+        self.client = Client(self.endpoint.url, "media", self.endpoint.key)
