@@ -3,6 +3,7 @@
 Ending                          code                   HTTP  retryable
 ├── JobError                    (base of what a handler may raise or swallow)
 │   ├── InvalidInput            invalid_input          422
+│   │   └── Conflict            invalid_input          409
 │   ├── Unauthorized            unauthorized           401
 │   ├── NotFound                not_found              404
 │   ├── MediaTooLarge           media_too_large        413
@@ -58,6 +59,12 @@ class InvalidInput(JobError):
 
     code = "invalid_input"
     http_status = 422
+
+
+class Conflict(InvalidInput):
+    """The Idempotency-Key was used for another request."""
+
+    http_status = 409
 
 
 class Unauthorized(JobError):

@@ -17,6 +17,7 @@ from shared.job import Clock
 from shared.jobs.wire import MIB
 
 _PINGS_WITHOUT_JOB = 2
+_UNCOUNTED_LOSSES = 3
 STRICT_RESULT_BYTES = 10_000_000
 STRICT_SYNC_RESULT_BYTES = 20_000_000
 STRICT_PIECE_BYTES = 1_000_000
@@ -75,7 +76,7 @@ class Desk:
     def give_back(self, rows: Iterable[JobRow]) -> None:
         """Put jobs back as if they had never been taken."""
         for row in rows:
-            self.ledger.requeue(row, retries=row.retries)
+            self.ledger.requeue(row)
 
     def dismiss(self, worker_id: str) -> None:
         """Give the worker nothing more, and let its polls go."""
@@ -172,9 +173,13 @@ class Desk:
             self.ledger.piece(row, output)
 
     def _lose(self, row: JobRow) -> None:
-        """A worker no longer has the job. RunPod counts every loss, we those of jobs that had started."""
-        if not row.started and not self.strict:
-            self.ledger.requeue(row, retries=row.retries)
+        """A worker no longer has the job. RunPod counts every loss, we those of jobs that had started.
+
+        But a job that is among the lost again and again may be what ends its workers, before they can say that it
+        started.
+        """
+        if not row.started and not self.strict and row.losses < _UNCOUNTED_LOSSES:
+            self.ledger.requeue(row, losses=row.losses + 1)
         elif row.retries == 0:
             self.ledger.requeue(row, retries=1)
         elif self.strict:

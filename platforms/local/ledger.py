@@ -11,9 +11,9 @@ from typing import Literal
 
 from platforms.local.bell import Bell
 from platforms.local.store import JobRow, Store
-from shared.errors import InvalidInput, NotFound
+from shared.errors import Conflict, InvalidInput, NotFound
 from shared.job import Clock
-from shared.jobs.backend import ENDED, Conflict, JobView, StreamView, Submission
+from shared.jobs.backend import ENDED, JobView, StreamView, Submission
 
 Ended = Literal["COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"]
 
@@ -108,20 +108,21 @@ class Ledger:
         """Leave a queued job to the worker that still runs it."""
         self.store.update(row.id, status="IN_PROGRESS", unnamed_pings=0)
 
-    def requeue(self, row: JobRow, *, retries: int) -> None:
+    def requeue(self, row: JobRow, **changes: int) -> None:
         """Put a job back; it keeps its position, and so comes before all that came after it."""
         with self.store.transaction():
-            self.store.update(row.id, status="IN_QUEUE", retries=retries, started=0, unnamed_pings=0)
+            self.store.update(row.id, status="IN_QUEUE", started=0, unnamed_pings=0, **changes)
             self.store.drop(row.id, "progress")
             self.store.drop_pieces(row.id)
         self.bell.ring(f"job:{row.id}")
         self.on_queue()
 
     def progress(self, row: JobRow, json_text: bytes) -> None:
-        """Keep the last progress, and note that the job has started."""
+        """Keep the last progress, and note that the job has started, unless it says that it waits for the device."""
+        started = row.started or int(not _waits(json_text))
         with self.store.transaction():
             self.store.put(row.id, "progress", json_text, row.next_event)
-            self.store.update(row.id, started=1, next_event=row.next_event + 1)
+            self.store.update(row.id, started=started, next_event=row.next_event + 1)
         self.bell.ring(f"job:{row.id}")
 
     def piece(self, row: JobRow, json_text: bytes) -> None:
@@ -174,6 +175,7 @@ class Ledger:
                 ended_at=None,
                 error=None,
                 retries=0,
+                losses=0,
                 started=0,
                 next_unread=row.next_event,
                 webhook_tries=0,
@@ -227,6 +229,11 @@ class Ledger:
 
 def _ms(start: float | None, end: float | None) -> int | None:
     return None if start is None or end is None else max(0, round((end - start) * 1000))
+
+
+def _waits(progress: bytes) -> bool:
+    said = json.loads(progress)
+    return isinstance(said, dict) and said.get("stage") in ("queued", "downloading")
 
 
 def _digest(submission: Submission) -> str:

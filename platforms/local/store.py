@@ -33,6 +33,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     ended_at REAL,
     started INTEGER NOT NULL DEFAULT 0,
     retries INTEGER NOT NULL DEFAULT 0,
+    losses INTEGER NOT NULL DEFAULT 0,
     unnamed_pings INTEGER NOT NULL DEFAULT 0,
     error TEXT,
     next_event INTEGER NOT NULL DEFAULT 0,
@@ -81,6 +82,7 @@ class JobRow:
     ended_at: float | None = None
     started: int = 0
     retries: int = 0
+    losses: int = 0
     unnamed_pings: int = 0
     error: str | None = None
     next_event: int = 0

@@ -1,6 +1,5 @@
 """An endpoint with its workers on this machine, to be used in a `with` statement."""
 
-import os
 import secrets
 import threading
 import time
@@ -13,6 +12,7 @@ from platforms.local.server import HOST, LocalServer, webhook_post
 from platforms.local.webhooks import Post
 from platforms.local.workers import WORKER_COMMAND, WorkerPool, worker_env
 from shared.errors import InsufficientCapacity
+from shared.settings import inherited
 
 
 class LocalEndpoint:
@@ -74,7 +74,7 @@ class LocalEndpoint:
         self.pools: dict[str, WorkerPool] = {}
         for endpoint, more in endpoints.items():
             worker = worker_env(
-                os.environ,
+                inherited(),
                 f"{self.url}/{endpoint}",
                 token,
                 home,

@@ -6,16 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
-from shared.errors import InvalidInput, NotFound
+from shared.errors import NotFound
 
 Status = Literal["IN_QUEUE", "IN_PROGRESS", "COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"]
 ENDED: frozenset[str] = frozenset({"COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"})
-
-
-class Conflict(InvalidInput):
-    """The Idempotency-Key was used for another request."""
-
-    http_status = 409
 
 
 @dataclass(frozen=True)

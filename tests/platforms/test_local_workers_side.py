@@ -216,6 +216,25 @@ class TestLoss:
         assert job["status"] == "FAILED"
         assert job["error"].startswith("internal: worker lost twice")
 
+    def test_a_job_that_is_always_among_the_lost_fails_although_it_never_said_that_it_started(
+        self, endpoint: Endpoint
+    ) -> None:
+        """It may be what ends its workers: without a bound it would end one after the other."""
+        job_id = endpoint.submit()
+        for n in range(5):
+            assert ids(endpoint.take(f"w{n}")) == [job_id]
+            self.lose(endpoint, f"w{n}")
+        job = endpoint.status(job_id)
+        assert (job["status"], job["retries"]) == ("FAILED", 1)
+
+    def test_a_job_that_downloads_its_model_has_not_started(self, endpoint: Endpoint) -> None:
+        job_id = endpoint.submit()
+        endpoint.take("w1")
+        endpoint.progress(job_id, b'{"status":"IN_PROGRESS","output":{"seq":1,"stage":"downloading"}}')
+        assert endpoint.status(job_id)["output"]["stage"] == "downloading"
+        self.lose(endpoint)
+        assert "retries" not in endpoint.status(job_id)
+
     def test_a_worker_that_was_told_to_end_counts_against_no_job(self, endpoint: Endpoint) -> None:
         job_id = endpoint.submit()
         endpoint.take("w1")

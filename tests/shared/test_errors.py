@@ -26,6 +26,10 @@ def test_each_code_has_its_http_status(code: str, status: int) -> None:
     assert errors.http_status_of(code) == status
 
 
+def test_a_conflict_is_invalid_input_with_a_status_of_its_own() -> None:
+    assert (errors.Conflict("used").code, errors.Conflict("used").http_status) == ("invalid_input", 409)
+
+
 def test_a_foreign_code_is_an_internal_error() -> None:
     assert errors.http_status_of("somebody_elses") == 500
 

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from shared.errors import Internal, NotFound, http_status_of
-from shared.jobs.backend import Conflict, JobView, find_backend
+from shared.errors import Conflict, Internal, NotFound, http_status_of
+from shared.jobs.backend import JobView, find_backend
 from shared.jobs.failures import failure
 
 
