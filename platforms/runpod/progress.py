@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from shared.job import Event, Progress
@@ -23,6 +24,7 @@ class ProgressSender:
         self._every_s = every_s
         self._loop = asyncio.get_running_loop()
         self._latest: Progress | None = None
+        self._preview: str | None = None
         self._sending: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -39,7 +41,9 @@ class ProgressSender:
             await asyncio.wait({self._sending})
 
     def _offer(self, progress: Progress) -> None:
-        self._latest = progress
+        # a poll sees the last post only: the picture stays in it until there is a newer one
+        self._preview = progress.preview or self._preview
+        self._latest = replace(progress, preview=self._preview)
         if self._sending is None and not self._closed:
             self._sending = self._loop.create_task(self._send())
 

@@ -6,6 +6,7 @@ test_input.json in the current folder, and `--rp_serve_api`.
 
 import asyncio
 import os
+import secrets
 import threading
 from typing import Any
 
@@ -13,7 +14,7 @@ import handlers
 from platforms.runpod import sdk
 from platforms.runpod.progress import ProgressSender
 from shared import logs
-from shared.errors import ENDINGS, DeviceLost
+from shared.errors import ENDINGS, DeviceLost, Internal
 from shared.job import Job
 from shared.models import device as devices
 from shared.runner import Runner
@@ -34,11 +35,20 @@ class Worker:
         self._ruined_by: str | None = None
 
     async def handle(self, sdk_job: dict[str, Any]) -> dict[str, Any]:
-        """Run one job. Work is in the lane's thread, so that the loop goes on serving stop signals.
+        """Run one job, and answer in the SDK's shape; the SDK would send an exception's traceback to the caller.
 
         Raises:
             asyncio.CancelledError: the platform stopped the job, and it has left the device.
         """
+        try:
+            return await self._run(sdk_job)
+        except Exception:
+            error_id = secrets.token_hex(4)
+            logs.logger.exception("internal error", extra={"fields": {"job": sdk_job["id"], "error_id": error_id}})
+            return {"error": str(Internal(f"an error of this worker; its log has it under {error_id}"))}
+
+    async def _run(self, sdk_job: dict[str, Any]) -> dict[str, Any]:
+        """Work is in the lane's thread, so that the loop goes on serving stop signals."""
         sender = ProgressSender(lambda progress: self._post_progress(sdk_job["id"], progress))
         job = self._job(sdk_job, sender)
         future = asyncio.wrap_future(self.runner.submit(job))
