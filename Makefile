@@ -7,7 +7,7 @@ ifdef TORCH_INDEX_URL
 TORCH_FROM := --extra-index-url $(TORCH_INDEX_URL)
 endif
 
-.PHONY: setup demo test check bench format docs clean
+.PHONY: setup demo test check bench format docs image clean
 
 setup: .venv/.ready
 
@@ -43,6 +43,12 @@ format: setup
 
 docs: setup
 	$(BIN)/python -m docs.generate
+
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+image:
+	docker build --platform linux/amd64 -f Dockerfile-base -t pilotlight-base:$(VERSION) .
+	docker build --platform linux/amd64 --build-arg BASE_IMAGE=pilotlight-base:$(VERSION) \
+	  --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) -t pilotlight:$(VERSION) .
 
 clean:
 	rm -rf .venv

@@ -25,6 +25,7 @@ def run_job(client: Client, given: dict[str, Any], out: Path) -> list[Path]:
     try:
         with _bar() as show:
             result = client.wait(job_id, on_progress=show)
+            show({"status": "COMPLETED"})
     except KeyboardInterrupt:
         ended = client.cancel(job_id)
         raise Cancelled(f"job {job_id} is {ended['status']}") from None
@@ -80,6 +81,9 @@ class _bar:  # noqa: N801 reads as a statement
         self._progress.stop()
 
     def _show(self, body: dict[str, Any]) -> None:
+        if body.get("status") == "COMPLETED":
+            self._progress.update(self._task, description="completed", total=1, completed=1, steps="")
+            return
         where = body.get("output") if body.get("status") == "IN_PROGRESS" else None
         if not isinstance(where, dict):
             self._progress.update(self._task, description=str(body.get("status", "")).lower().replace("_", " "))

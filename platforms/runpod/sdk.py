@@ -15,7 +15,7 @@ from shared.backlog import Backlog
 
 TAKEN_AT_ONCE = 256  # a constant: the SDK stops fetching while it changes its concurrency
 GATE_POLL_S = 0.01
-GATE_MAX_S = 50  # the SDK cancels a fetch after 90 s, and with it a poll that may be bringing a job
+GATE_MAX_S = 20  # the SDK cancels a fetch after 90 s, and with it a poll that may be bringing a job
 BACK_OFF_S = (0.5, 5.0)
 PR_SET_PDEATHSIG = 1
 

@@ -42,7 +42,7 @@ class Worker:
         """
         try:
             return await self._run(sdk_job)
-        except Exception:
+        except Exception:  # noqa: BLE001 logged here, hidden from the caller
             error_id = secrets.token_hex(4)
             logs.logger.exception("internal error", extra={"fields": {"job": sdk_job["id"], "error_id": error_id}})
             return {"error": str(Internal(f"an error of this worker; its log has it under {error_id}"))}
