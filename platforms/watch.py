@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ from shared.errors import Cancelled
 from shared.jobs.client import Client
 
 console = Console(stderr=True)
+Show = Callable[[dict[str, Any]], None]
 
 
-def run_job(client: Client, given: dict[str, Any], out: Path) -> list[Path]:
-    """Submit, show and save one job; returns the files.
+def run_job(
+    client: Client, given: dict[str, Any], out: Path, watch: Callable[[], AbstractContextManager[Show]] | None = None
+) -> list[Path]:
+    """Submit, show and save one job; returns the files. `watch` shows the bodies of `/status`, by default as a bar.
 
     Raises:
         JobError, Cancelled, DeadlineExceeded: as the job ended.
@@ -23,7 +27,7 @@ def run_job(client: Client, given: dict[str, Any], out: Path) -> list[Path]:
     job_id = client.submit(given)
     console.print(f"job {job_id}", highlight=False)
     try:
-        with _bar() as show:
+        with (watch or _bar)() as show:
             result = client.wait(job_id, on_progress=show)
             show({"status": "COMPLETED"})
     except KeyboardInterrupt:
@@ -72,7 +76,7 @@ class _bar:  # noqa: N801 reads as a statement
             console=console,
         )
 
-    def __enter__(self) -> Callable[[dict[str, Any]], None]:
+    def __enter__(self) -> Show:
         self._progress.start()
         self._task = self._progress.add_task("queued", total=None, steps="")
         return self._show

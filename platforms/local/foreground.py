@@ -1,6 +1,7 @@
 """What `pilotlight up` does: an endpoint with workers in the foreground, until it is told to stop."""
 
 import json
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from platforms.local.up import LocalEndpoint
 from platforms.records import Endpoint, remember
 from shared.errors import InvalidInput
 from shared.models import catalog
-from shared.settings import Settings
+from shared.settings import Settings, variable
 
 DEMO = "demo/"
 
@@ -40,6 +41,8 @@ def local_endpoint(data: Path, *, workers: int, port: int, settings: Settings, s
     """
     data.mkdir(parents=True, exist_ok=True)
     env = {} if settings.models or settings.model_id else {"MODELS": str(_demo_catalog(data).resolve())}
+    # each worker's torch would take every core, and spin for them
+    env["OMP_NUM_THREADS"] = variable("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // workers))
     own_key = settings.pilotlight_api_key
     try:
         return LocalEndpoint(

@@ -7,7 +7,6 @@ test_input.json in the current folder, and `--rp_serve_api`.
 import asyncio
 import os
 import secrets
-import threading
 from typing import Any
 
 import handlers
@@ -157,19 +156,12 @@ def register_checks(runpod: Any, runner: Runner) -> None:
         runpod.serverless.register_fitness_check(check)
 
 
-def _import_ahead() -> None:
-    """Import what loading needs while the SDK is imported and its checks run."""
-    import diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion  # noqa: F401
-
-
 def main() -> None:
     """Start the worker under the SDK's loop."""
     settings = Settings.from_env()
     logs.set_up(settings.log_level)
     on_runpod = settings.runpod_webhook_get_job is not None  # the SDK's own test for its production mode
     runner = Runner(settings, handlers.Folders(settings.handlers))
-    if any(entry.warm for entry in runner.catalog.entries):
-        threading.Thread(target=_import_ahead, daemon=True).start()
     runpod = sdk.import_runpod()
     worker = Worker(runner, on_runpod=on_runpod)
     config: dict[str, Any] = {"handler": worker.handle}

@@ -61,7 +61,7 @@ class _Answer(BaseHTTPRequestHandler):
         with contextlib.suppress(ConnectionError):
             self.server.routes.get(path, reply(404))(self)
 
-    do_GET = do_PUT = do_POST = _any  # noqa: N815 - the names are http.server's
+    do_HEAD = do_GET = do_PUT = do_POST = _any  # noqa: N815 - the names are http.server's
 
     def log_message(self, *args: Any) -> None:
         """Nothing to the console."""

@@ -1,0 +1,41 @@
+"""A context that writes down what a run tells it, and stops the run at a step."""
+
+from collections.abc import Callable
+from typing import Any
+
+from PIL.Image import Image
+
+from shared.errors import Cancelled
+from shared.schemas import Made
+
+
+class Recorder:
+    """Implements schemas.Context; `previews` calls for a picture at every step."""
+
+    def __init__(self, *, stop_at: int | None = None, previews: bool = False) -> None:
+        self.stop_at = stop_at
+        self.previews = previews
+        self.steps: list[tuple[int, int]] = []
+        self.pictures: list[Image] = []
+        self.made: list[Made] = []
+        self.facts: dict[str, Any] = {}
+        self.differs: dict[str, Any] = {}
+
+    def step(self, step: int, steps: int, preview: Callable[[], Image] | None = None) -> None:
+        self.steps.append((step, steps))
+        if preview and self.previews:
+            self.pictures.append(preview())
+        if step == self.stop_at:
+            raise Cancelled("asked")
+
+    def image(self, image: Image, *, seed: int | None = None, nsfw: bool = False) -> None:
+        self.made.append(Made(image, seed, nsfw))
+
+    def note(self, **facts: Any) -> None:
+        self.facts.update(facts)
+
+    def effective(self, **params: Any) -> None:
+        self.differs.update(params)
+
+    def run(self, pipeline: str, params: dict[str, Any]) -> list[Made]:
+        raise NotImplementedError("no test of a model runs another pipeline")

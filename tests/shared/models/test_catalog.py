@@ -1,0 +1,163 @@
+"""models.json: what it may say, how the environment narrows it, and which model a job gets."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import handlers
+from shared.errors import InvalidInput
+from shared.models.catalog import BUILT_IN, COMMIT, Catalog, Entry, read
+from shared.settings import Settings
+
+DRAW, CHANGE = "text-to-image", "image-to-image"
+COMMIT_A = "a" * 40
+ENTRIES = [
+    {"pipeline": DRAW, "model_id": "ours/first", "defaults": {"num_inference_steps": 3}},
+    {"pipeline": DRAW, "model_id": "ours/second"},
+    {"pipeline": CHANGE, "model_id": "ours/first", "defaults": {"num_inference_steps": 5}},
+]
+NEEDED = {"prompt": "a circle", "image": "iVBORw0KGgo="}  # what a job must bring, and a catalog cannot
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    return write(tmp_path, ENTRIES)
+
+
+def write(folder: Path, content: Any) -> Path:
+    file = folder / "models.json"
+    file.write_text(content if isinstance(content, str) else json.dumps(content))
+    return file
+
+
+def catalog(models: Path, **more: Any) -> Catalog:
+    return Catalog.from_settings(Settings(models=models, **more))
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("", "cannot be read as JSON"),
+        ("[{", "cannot be read as JSON"),
+        ({"pipeline": DRAW}, "models.json: Input should be a valid list"),
+        ([{"pipeline": DRAW}], "entry 0.model_id: Field required"),
+        ([*ENTRIES, {"pipeline": DRAW, "model_id": "a/b", "speed": 1}], "entry 3.speed: Extra inputs"),
+        ([{"pipeline": DRAW, "model_id": "a/b", "defaults": 5}], "entry 0.defaults: "),
+        ([{"pipeline": DRAW, "model_id": "a/b", "pinned": True}], "entry 0: .*'main' is not a commit"),
+    ],
+)
+def test_a_file_with_a_mistake_is_refused_naming_it(tmp_path: Path, content: Any, complaint: str) -> None:
+    with pytest.raises(InvalidInput, match=complaint):
+        read(write(tmp_path, content))
+
+
+def test_a_file_that_is_missing_or_no_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"none\.json cannot be read"):
+        read(tmp_path / "none.json")
+    (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InvalidInput, match=r"binary\.json cannot be read"):
+        read(tmp_path / "binary.json")
+
+
+def test_an_entry_pinned_to_a_commit_is_read() -> None:
+    assert Entry(pipeline=DRAW, model_id="a/b", revision=COMMIT_A, pinned=True).revision == COMMIT_A
+
+
+def test_offers_every_pipeline_once_in_the_files_order(models: Path) -> None:
+    assert catalog(models).pipelines() == [DRAW, CHANGE]
+
+
+def test_a_job_without_a_model_gets_the_pipelines_first_one(models: Path) -> None:
+    assert catalog(models).resolve(DRAW, None).model_id == "ours/first"
+
+
+def test_a_model_has_the_defaults_of_its_pipeline(models: Path) -> None:
+    steps = [catalog(models).resolve(p, "ours/first").defaults["num_inference_steps"] for p in (DRAW, CHANGE)]
+    assert steps == [3, 5]
+
+
+def test_pipeline_narrows_the_list(models: Path) -> None:
+    narrowed = catalog(models, pipeline=CHANGE)
+    assert narrowed.pipelines() == [CHANGE]
+    with pytest.raises(InvalidInput, match=f"no model for '{DRAW}'"):
+        narrowed.resolve(DRAW, None)
+
+
+def test_model_id_narrows_the_list(models: Path) -> None:
+    narrowed = catalog(models, pipeline=DRAW, model_id="ours/second")
+    assert [e.model_id for e in narrowed.entries] == ["ours/second"]
+
+
+def test_model_id_alone_keeps_every_pipeline_of_that_model(models: Path) -> None:
+    assert catalog(models, model_id="ours/first").pipelines() == [DRAW, CHANGE]
+
+
+def test_model_id_of_a_model_that_no_entry_has_is_a_list_of_one(models: Path) -> None:
+    (entry,) = catalog(models, pipeline=DRAW, model_id="theirs/new").entries
+    assert (entry.model_id, entry.warm, entry.pinned, entry.defaults) == ("theirs/new", True, False, {})
+
+
+def test_model_id_of_a_model_that_no_entry_has_needs_a_pipeline(models: Path) -> None:
+    with pytest.raises(InvalidInput, match="set PIPELINE too"):
+        catalog(models, model_id="theirs/new")
+
+
+def test_an_unknown_model_is_refused_naming_those_there_are(models: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"'theirs/new' is not .* it has: ours/first, ours/second"):
+        catalog(models).resolve(DRAW, "theirs/new")
+
+
+def test_allow_any_model_takes_an_id_of_the_hub(models: Path) -> None:
+    entry = catalog(models, allow_any_model=True).resolve(DRAW, "theirs/new-1.5_x")
+    assert (entry.model_id, entry.revision, entry.pinned) == ("theirs/new-1.5_x", "main", False)
+
+
+@pytest.mark.parametrize(
+    "model_id",
+    [
+        "/etc",
+        "/models/ours",
+        "./ours",
+        "../ours/first",
+        "ours",
+        "ours/..",
+        "a/b/c",
+        "a/b\n",
+        "~/ours",
+        "a b/c",
+        "",
+        "demo/..",
+    ],
+)
+def test_allow_any_model_takes_no_path(models: Path, model_id: str) -> None:
+    with pytest.raises(InvalidInput, match="catalog"):
+        catalog(models, allow_any_model=True).resolve("nothing-of-it", model_id)
+
+
+def test_the_built_in_list_offers_what_the_readme_says() -> None:
+    offered = {(e.pipeline, e.model_id) for e in read(BUILT_IN)}
+    stable_diffusion = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    for model_id in ("stabilityai/sd-turbo", "stabilityai/sdxl-turbo", stable_diffusion, "demo/text-to-image"):
+        assert {(DRAW, model_id), (CHANGE, model_id)} <= offered
+
+
+def test_no_model_of_the_built_in_list_is_listed_twice() -> None:
+    listed = [(e.pipeline, e.model_id) for e in read(BUILT_IN)]
+    assert len(listed) == len(set(listed))
+
+
+@pytest.mark.parametrize("entry", read(BUILT_IN), ids=lambda e: f"{e.pipeline}:{e.model_id}")
+def test_a_built_in_entry_has_defaults_that_its_handler_takes(entry: Entry) -> None:
+    params = handlers.get(entry.pipeline).params
+    assert entry.defaults.keys() <= params.model_fields.keys()
+    needed = {name: value for name, value in NEEDED.items() if name in params.model_fields}
+    taken = params.model_validate({**needed, **entry.defaults})
+    assert {name: getattr(taken, name) for name in entry.defaults} == entry.defaults
+
+
+@pytest.mark.parametrize("entry", read(BUILT_IN), ids=lambda e: f"{e.pipeline}:{e.model_id}")
+def test_a_built_in_entry_says_whether_its_revision_moves(entry: Entry) -> None:
+    assert entry.pinned == bool(COMMIT.fullmatch(entry.revision))
+    assert entry.pinned or entry.revision == "main"

@@ -1,0 +1,99 @@
+"""The device: which errors are its own, whether it works, and that asking so costs no import of torch."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from shared.errors import InvalidInput, OutOfMemory, Ruin
+from shared.models.device import Device, classify, peak_rss_bytes, pick, rss_bytes, works
+
+ROOT = Path(__file__).parents[3]
+PETABYTE = 2**50
+
+
+@pytest.mark.parametrize(
+    ("error", "ruin"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."), "out_of_memory"),
+        (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported later"), "out_of_memory"),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"), "out_of_memory"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "out_of_memory"),
+        (MemoryError(), "out_of_memory"),
+        (torch.AcceleratorError("CUDA error: an illegal memory access was encountered", 700), "device_lost"),
+        (RuntimeError("CUDA error: device-side assert triggered"), "device_lost"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`"), "device_lost"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "device_lost"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED"), None),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)"), None),
+        (ValueError("out of memory"), None),
+        (InvalidInput("the prompt says: CUDA error"), None),
+        (OutOfMemory("already ours"), None),
+        (KeyboardInterrupt(), None),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_tells_the_devices_errors_from_others(error: BaseException, ruin: Ruin | None) -> None:
+    assert classify(error) == ruin
+
+
+def test_knows_what_torch_raises_when_memory_is_short() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(PETABYTE, dtype=torch.float32)
+    assert classify(caught.value) == "out_of_memory"
+
+
+def test_knows_what_numpy_raises_when_memory_is_short() -> None:
+    with pytest.raises(MemoryError) as caught:
+        np.empty(PETABYTE, np.float32)
+    assert classify(caught.value) == "out_of_memory"
+
+
+def test_knows_a_shape_that_does_not_fit_as_a_mistake_not_a_lack_of_memory() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.ones(2, 3) @ torch.ones(4, 5)
+    assert classify(caught.value) is None
+
+
+def test_a_device_that_computes_works() -> None:
+    works(Device("cpu"))
+
+
+def test_a_device_that_is_not_there_does_not_work() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has an NVIDIA card")
+    with pytest.raises((RuntimeError, AssertionError)):
+        works(Device("cuda"))
+
+
+def test_auto_is_the_best_device_there_is() -> None:
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    assert pick("auto").kind == ("cuda" if cuda else "mps" if mps else "cpu")
+    assert pick("cpu") == Device("cpu")
+
+
+def test_half_precision_is_for_cuda_only() -> None:
+    assert [Device(kind).dtype for kind in ("cuda", "cpu", "mps")] == [torch.float16, torch.float32, torch.float32]
+
+
+def test_memory_is_counted_and_given_back() -> None:
+    before, size = rss_bytes(), 256 * 2**20
+    held = bytearray(b"x") * size
+    assert 0.9 * size < rss_bytes() - before < 1.5 * size
+    del held
+    assert rss_bytes() - before < 0.5 * size
+    assert peak_rss_bytes() - before > 0.9 * size
+    assert Device("cpu").peak_memory() >= Device("cpu").memory_used()
+
+
+def test_importing_the_module_and_classifying_imports_no_torch() -> None:
+    code = (
+        "import sys; from shared.models import device, pool, store, diffusion, sampling\n"
+        "assert device.classify(MemoryError()) == 'out_of_memory'; device.free_memory()\n"
+        "print([m for m in ('torch', 'diffusers', 'transformers', 'huggingface_hub') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,360 @@
+"""Diffusion checkpoints of every family we know: loaded once, sampled by each job as if it were alone."""
+
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageChops
+
+from handlers.image_to_image import ImageToImageParams
+from handlers.text_to_image import TextToImageParams
+from shared.errors import Cancelled, InvalidInput, ModelUnavailable
+from shared.media.image import preview_data_url
+from shared.models import sampling
+from shared.models.device import Device
+from shared.models.diffusion import FAMILIES, SCHEDULERS, Diffusion, generators, load, peek, variant
+from shared.models.sampling import SamplingParams
+from shared.models.store import DEMO_MODELS
+from shared.schemas import ModelSource
+from tests.shared.conftest import Checkpoint
+from tests.shared.models import tiny
+from tests.shared.models.recorder import Recorder
+
+CPU = Device("cpu")
+DRAW, CHANGE = "text-to-image", "image-to-image"
+DEMO = DEMO_MODELS / "text-to-image"
+DRAWN: dict[str, Any] = {"prompt": "a red circle", "num_inference_steps": 2, "seed": 7, "guidance_scale": 3.0}
+SIZE = {"width": 64, "height": 64}
+PICTURE = Image.linear_gradient("L").resize((64, 64)).convert("RGB")
+
+
+@pytest.fixture(scope="module")
+def warm(checkpoint: Checkpoint) -> dict[str, Diffusion]:
+    """Each tiny checkpoint, loaded."""
+    return {name: load(source(checkpoint(name)), CPU) for name in tiny.CHECKPOINTS}
+
+
+def source(path: Path, model_id: str = "ours/tiny") -> ModelSource:
+    return ModelSource(model_id, "main", path)
+
+
+def draw(model: Diffusion, ctx: Recorder | None = None, **params: Any) -> Image.Image:
+    """The first picture that text-to-image draws."""
+    return _first(model, DRAW, TextToImageParams(**{**DRAWN, **params}), ctx, SIZE)
+
+
+def change(model: Diffusion, ctx: Recorder | None = None, **params: Any) -> Image.Image:
+    """The first picture that image-to-image makes of PICTURE."""
+    asked = ImageToImageParams(**{**DRAWN, "image": PICTURE, **params})
+    own = {"strength": asked.strength} if model.family.strength else {}
+    guided = {"image_guidance_scale": asked.image_guidance_scale} if model.family.image_guidance else {}
+    return _first(model, CHANGE, asked, ctx, {"image": PICTURE, **own, **guided})
+
+
+def _first(model: Diffusion, task: Any, params: SamplingParams, ctx: Recorder | None, own: Any) -> Image.Image:
+    ctx = ctx or Recorder()
+    images = sampling.sample(model, task, params, ctx, **own)
+    assert images == [made.image for made in ctx.made]
+    return images[0]
+
+
+def same(one: Image.Image, other: Image.Image) -> bool:
+    return one.tobytes() == other.tobytes()
+
+
+def state(part: Any) -> dict[str, str]:
+    """All that an object holds, in a form that can be compared."""
+    return {name: repr(value) for name, value in vars(part).items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "expected"),
+    [
+        ("sd", DRAW, "StableDiffusionPipeline"),
+        ("sd", CHANGE, "StableDiffusionImg2ImgPipeline"),
+        ("sdxl", DRAW, "StableDiffusionXLPipeline"),
+        ("sdxl", CHANGE, "StableDiffusionXLImg2ImgPipeline"),
+        ("pix2pix", CHANGE, "StableDiffusionInstructPix2PixPipeline"),
+    ],
+)
+def test_the_checkpoint_and_the_task_decide_the_pipelines_class(
+    warm: dict[str, Diffusion], name: str, task: Any, expected: str
+) -> None:
+    assert type(warm[name].pipeline(task, None)).__name__ == expected
+
+
+@pytest.mark.parametrize("name", ["sd", "sdxl"])
+def test_both_tasks_run_on_the_same_weights(warm: dict[str, Diffusion], name: str) -> None:
+    pipes = [warm[name].pipeline(task, None) for task in (DRAW, CHANGE, DRAW)]
+    for part, loaded in warm[name].parts.items():
+        if part != "scheduler":
+            assert all(getattr(pipe, part) is loaded for pipe in pipes), part
+
+
+def test_each_job_has_a_scheduler_of_its_own(warm: dict[str, Diffusion]) -> None:
+    schedulers = [warm["sd"].pipeline(task, None).scheduler for task in (DRAW, DRAW, CHANGE)]
+    schedulers.append(warm["sd"].parts["scheduler"])
+    assert len({id(scheduler) for scheduler in schedulers}) == 4
+    assert {type(scheduler).__name__ for scheduler in schedulers} == {"PNDMScheduler"}
+
+
+@pytest.mark.parametrize("name", ["sd", "sdxl", "pix2pix"])
+def test_a_cancelled_job_stops_at_its_step_and_leaves_no_trace(warm: dict[str, Diffusion], name: str) -> None:
+    model, make = warm[name], change if name == "pix2pix" else draw
+    before, undisturbed = state(model.parts["scheduler"]), make(model, num_inference_steps=6)
+    stopped = Recorder(stop_at=3)
+    with pytest.raises(Cancelled, match="asked"):
+        make(model, stopped, num_inference_steps=6)
+    assert [step for step, _ in stopped.steps] == [1, 2, 3]
+    assert stopped.made == []
+    assert state(model.parts["scheduler"]) == before
+    assert same(make(model, num_inference_steps=6), undisturbed)
+
+
+@pytest.mark.parametrize("name", ["sd", "sdxl", "pix2pix"])
+def test_reports_every_step_up_to_the_last(warm: dict[str, Diffusion], name: str) -> None:
+    ctx = Recorder()
+    (change if name == "pix2pix" else draw)(warm[name], ctx, num_inference_steps=5)
+    total = ctx.steps[0][1]
+    assert total >= 5
+    assert ctx.steps == [(n + 1, total) for n in range(total)]
+
+
+def test_runs_only_the_steps_that_strength_leaves(warm: dict[str, Diffusion]) -> None:
+    ctx = Recorder()
+    change(warm["sdxl"], ctx, num_inference_steps=10, strength=0.3)
+    assert ctx.steps == [(1, 3), (2, 3), (3, 3)]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("sd", "a | b", {"prompt": "a | b"}),
+        ("sdxl", "a | b", {"prompt": "a", "prompt_2": "b"}),
+        ("sdxl", "a", {"prompt": "a"}),
+        ("sdxl", "a | b | c", {"prompt": "a", "prompt_2": "b | c"}),
+    ],
+)
+def test_a_bar_parts_the_prompt_for_models_with_two_encoders(
+    warm: dict[str, Diffusion], name: str, text: str, expected: dict[str, str]
+) -> None:
+    assert warm[name].split_prompt("prompt", text) == expected
+
+
+def test_the_second_prompt_reaches_the_second_encoder(warm: dict[str, Diffusion]) -> None:
+    pipe = warm["sdxl"].pipeline(DRAW, None)
+    direct = pipe("red", "blue", num_inference_steps=2, guidance_scale=3.0, generator=generators(7, 1), **SIZE)
+    assert same(draw(warm["sdxl"], prompt="red | blue"), direct.images[0])
+    assert not same(draw(warm["sdxl"], prompt="blue | red"), direct.images[0])
+
+
+def test_the_second_negative_prompt_reaches_the_second_encoder(warm: dict[str, Diffusion]) -> None:
+    pictures = [draw(warm["sdxl"], negative_prompt=text) for text in ("red", "red | blue", "blue | red")]
+    assert len({picture.tobytes() for picture in pictures}) == 3
+
+
+def test_no_negative_prompt_is_what_the_model_takes_for_none(warm: dict[str, Diffusion]) -> None:
+    """SDXL was trained with zeros in its place, which are not the encoding of an empty text."""
+    pipe = warm["sdxl"].pipeline(DRAW, None)
+    assert pipe.config.force_zeros_for_empty_prompt
+    direct = pipe("a red circle", num_inference_steps=2, guidance_scale=3.0, generator=generators(7, 1), **SIZE)
+    assert same(draw(warm["sdxl"]), direct.images[0])
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("checkpoint_name", ["sd", "demo"])
+def test_every_scheduler_samples_or_is_refused(
+    warm: dict[str, Diffusion], demo: Diffusion, checkpoint_name: str, name: str
+) -> None:
+    model = demo if checkpoint_name == "demo" else warm["sd"]
+    for steps in (1, 2, 5):
+        ctx = Recorder()
+        picture = draw(model, ctx, scheduler=name, num_inference_steps=steps)
+        assert picture.size == (64, 64)
+        assert [step for step, _ in ctx.steps] == list(range(1, ctx.steps[-1][1] + 1))
+
+
+@pytest.fixture(scope="module")
+def demo() -> Diffusion:
+    """A model of v-prediction with an AutoencoderTiny."""
+    return load(source(DEMO, "demo/text-to-image"), CPU)
+
+
+def test_a_scheduler_is_used_and_not_kept(warm: dict[str, Diffusion]) -> None:
+    own = draw(warm["sd"])
+    assert not same(draw(warm["sd"], scheduler="EulerDiscreteScheduler"), own)
+    assert same(draw(warm["sd"]), own)
+
+
+def test_more_steps_than_a_scheduler_has_are_refused(warm: dict[str, Diffusion]) -> None:
+    with pytest.raises(InvalidInput, match="LCMScheduler"):
+        draw(warm["sd"], scheduler="LCMScheduler", num_inference_steps=60)
+
+
+def test_a_scheduler_that_cannot_sample_a_model_is_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(checkpoint("sd"), tmp_path / "sd"))
+    config = folder / "scheduler/scheduler_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "beta_schedule": "squaredcos_cap_v2"}))
+    model = load(source(folder), CPU)
+    with pytest.raises(InvalidInput, match="scheduler 'PNDMScheduler' cannot sample 'ours/tiny'"):
+        refused = {name: model.pipeline(DRAW, name) for name in SCHEDULERS}
+        assert refused == {}
+
+
+def test_pix2pix_is_guided_by_the_picture_and_takes_no_strength(warm: dict[str, Diffusion]) -> None:
+    family = warm["pix2pix"].family
+    assert (family.strength, family.image_guidance) == (False, True)
+    loose, close = (change(warm["pix2pix"], image_guidance_scale=scale) for scale in (1.0, 5.0))
+    assert not same(loose, close)
+
+
+def test_pix2pix_cannot_draw_from_nothing(warm: dict[str, Diffusion]) -> None:
+    with pytest.raises(InvalidInput, match="'ours/tiny' does not do text-to-image"):
+        draw(warm["pix2pix"])
+
+
+@pytest.mark.parametrize("model_id", ["stabilityai/sd-turbo", "stabilityai/sdxl-turbo"])
+def test_turbo_models_run_without_guidance_and_say_so(warm: dict[str, Diffusion], model_id: str) -> None:
+    loaded = warm["sdxl" if "xl" in model_id else "sd"]
+    turbo = Diffusion(source(loaded.source.path, model_id), loaded.family, loaded.parts, CPU)
+    ctx = Recorder()
+    asked_for_much = draw(turbo, ctx, guidance_scale=9.0)
+    assert ctx.differs["guidance_scale"] == 0.0
+    assert same(asked_for_much, draw(loaded, guidance_scale=0.0))
+    assert not same(asked_for_much, draw(loaded, guidance_scale=9.0))
+
+
+def test_a_seed_is_drawn_and_said_where_none_is_given(warm: dict[str, Diffusion]) -> None:
+    first, second = Recorder(), Recorder()
+    draw(warm["sd"], first, seed=None)
+    draw(warm["sd"], second, seed=None)
+    assert first.differs["seed"] == first.made[0].seed
+    assert first.differs["seed"] != second.differs["seed"]
+    assert same(draw(warm["sd"], seed=first.differs["seed"]), first.made[0].image)
+
+
+@pytest.mark.parametrize("name", ["sd", "sdxl", "pix2pix"])
+@pytest.mark.parametrize("scheduler", [None, "EulerAncestralDiscreteScheduler"])
+def test_image_k_of_a_batch_is_what_its_seed_draws_alone(
+    warm: dict[str, Diffusion], name: str, scheduler: str | None
+) -> None:
+    make, ctx = change if name == "pix2pix" else draw, Recorder()
+    make(warm[name], ctx, num_images_per_prompt=3, scheduler=scheduler)
+    assert [made.seed for made in ctx.made] == [7, 8, 9]
+    for made in ctx.made:
+        alone = make(warm[name], seed=made.seed, scheduler=scheduler)
+        assert psnr(alone, made.image) >= 45
+    assert psnr(ctx.made[0].image, ctx.made[1].image) < 45
+
+
+def psnr(one: Image.Image, other: Image.Image) -> float:
+    """Peak signal to noise in dB."""
+    difference = np.asarray(ImageChops.difference(one, other), np.float64)
+    return float(10 * np.log10(255**2 / max(float(np.mean(difference**2)), 1e-9)))
+
+
+def test_a_checker_flags_and_blackens_what_it_finds_indecent(warm: dict[str, Diffusion]) -> None:
+    checked, unchecked = Recorder(), Recorder()
+    draw(warm["sd-checked"], checked)
+    draw(warm["sd-checked"], unchecked, safety_check=False)
+    assert checked.made[0].nsfw
+    assert checked.made[0].image.getextrema() == ((0, 0),) * 3
+    assert not unchecked.made[0].nsfw
+    assert same(unchecked.made[0].image, draw(warm["sd"]))
+    assert (checked.facts["safety_checked"], unchecked.facts["safety_checked"]) == (True, False)
+
+
+def test_a_model_without_a_checker_does_not_claim_to_check(warm: dict[str, Diffusion]) -> None:
+    ctx = Recorder()
+    draw(warm["sd"], ctx, safety_check=True)
+    assert ctx.facts["safety_checked"] is False
+
+
+@pytest.mark.parametrize(
+    ("weights", "kind", "expected"),
+    [
+        (["a.safetensors", "a.fp16.safetensors"], "cuda", "fp16"),
+        (["a.safetensors", "a.fp16.safetensors"], "cpu", None),
+        (["a.safetensors", "a.fp16.safetensors"], "mps", None),
+        (["a.safetensors", "b.fp16.safetensors"], "cuda", "fp16"),
+        (["a.fp16.safetensors", "b.fp16.safetensors"], "cpu", "fp16"),
+        (["a.fp16-00001-of-00002.safetensors"], "cuda", "fp16"),
+        (["a.safetensors"], "cuda", None),
+        ([], "cuda", None),
+    ],
+)
+def test_half_precision_files_are_for_cuda_and_for_want_of_others(
+    weights: list[str], kind: Any, expected: str | None
+) -> None:
+    assert variant(weights, kind) == expected
+
+
+def test_half_precision_files_alone_load_on_a_cpu_in_full_precision(tmp_path: Path, checkpoint: Checkpoint) -> None:
+    folder = tiny.stable_diffusion(tmp_path / "half", variant="fp16")
+    assert all(".fp16" in f.name for f in folder.rglob("*.safetensors"))
+    model = load(source(folder), CPU)
+    assert {model.parts[p].dtype for p in ("unet", "vae", "text_encoder")} == {torch.float32}
+
+
+def test_an_unknown_architecture_is_refused_naming_ours(tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    with pytest.raises(ModelUnavailable, match=f"is a FluxPipeline; there are: {', '.join(FAMILIES)}"):
+        load(source(tmp_path), CPU)
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+@pytest.mark.parametrize("damage", ["cut", "garbage", "missing", "other shapes"])
+def test_damaged_weights_are_refused_naming_the_model(
+    checkpoint: Checkpoint, tmp_path: Path, part: str, damage: str
+) -> None:
+    folder = Path(shutil.copytree(checkpoint("sd"), tmp_path / "sd"))
+    (weights,) = (folder / part).glob("*.safetensors")
+    data = weights.read_bytes()
+    if damage == "missing":
+        weights.unlink()
+    elif damage == "other shapes":
+        (other,) = (checkpoint("sdxl") / part).glob("*.safetensors")
+        donor = {"unet": other, "vae": folder / "unet", "text_encoder": folder / "unet"}[part]
+        weights.write_bytes((donor if donor.is_file() else next(donor.glob("*.safetensors"))).read_bytes())
+    else:
+        weights.write_bytes(data[: len(data) // 2] if damage == "cut" else b"\x00" * len(data))
+    with pytest.raises(ModelUnavailable, match="files of 'ours/tiny' cannot be loaded"):
+        load(source(folder), CPU)
+
+
+@pytest.mark.parametrize("name", ["sd", "sdxl", "pix2pix", "demo"])
+def test_a_preview_is_a_small_picture_at_every_step(warm: dict[str, Diffusion], demo: Diffusion, name: str) -> None:
+    ctx = Recorder(previews=True)
+    model, make = demo if name == "demo" else warm[name], change if name == "pix2pix" else draw
+    with_previews = make(model, ctx, preview=True)
+    assert len(ctx.pictures) == len(ctx.steps)
+    for picture in ctx.pictures:
+        assert picture.size == (64, 64)
+        assert len(preview_data_url(picture)) <= 64_000
+    assert same(make(model), with_previews)
+
+
+def test_a_preview_is_made_only_where_it_was_asked_for(warm: dict[str, Diffusion]) -> None:
+    ctx = Recorder(previews=True)
+    draw(warm["sd"], ctx)
+    assert ctx.pictures == []
+
+
+def test_a_preview_of_a_large_picture_is_decoded_small(warm: dict[str, Diffusion]) -> None:
+    pipe = warm["sd"].pipeline(DRAW, None)
+    picture = peek(pipe, torch.randn(2, 4, 128, 64))
+    assert picture.size == (128, 256)
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    assert file.tell() > 1000
+
+
+def test_the_last_preview_of_the_demo_model_is_its_picture(demo: Diffusion) -> None:
+    ctx = Recorder(previews=True)
+    picture = draw(demo, ctx, preview=True, num_inference_steps=4)
+    assert psnr(ctx.pictures[-1], picture) > 40

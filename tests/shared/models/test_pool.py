@@ -1,0 +1,186 @@
+"""The pool: what is warm stays while it is used, and the least recently used goes first."""
+
+import threading
+import weakref
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.errors import ModelUnavailable
+from shared.models.device import Device
+from shared.models.pool import Pool
+from shared.schemas import ModelSource
+
+WAIT_S = 20
+
+
+class Weights:
+    """A model that can be watched."""
+
+    def __init__(self, source: ModelSource) -> None:
+        self.source = source
+
+
+class Loader:
+    """Counts its loads; `refuse` makes the next ones fail."""
+
+    def __init__(self) -> None:
+        self.loaded: list[str] = []
+        self.refuse = False
+
+    def __call__(self, source: ModelSource, device: Device) -> Weights:
+        self.loaded.append(source.model_id)
+        if self.refuse:
+            raise ModelUnavailable("no")
+        return Weights(source)
+
+
+def source(model_id: str, revision: str = "main") -> ModelSource:
+    return ModelSource(model_id, revision, Path("/nowhere"))
+
+
+A, B, C = source("a"), source("b"), source("c")
+
+
+@pytest.fixture
+def load() -> Loader:
+    return Loader()
+
+
+def pool(capacity: int = 1) -> Pool:
+    return Pool(lambda: Device("cpu"), capacity=capacity)
+
+
+def use(pool: Pool, load: Any, *sources: ModelSource) -> None:
+    for wanted in sources:
+        with pool.acquire(load, wanted) as model:
+            assert model.source == wanted
+
+
+def test_a_warm_model_is_not_loaded_again(load: Loader) -> None:
+    ours = pool()
+    assert not ours.holds(load, A)
+    use(ours, load, A, A)
+    assert load.loaded == ["a"]
+    assert ours.holds(load, A)
+
+
+def test_another_revision_is_another_model(load: Loader) -> None:
+    ours = pool(2)
+    use(ours, load, A, source("a", "old"))
+    assert load.loaded == ["a", "a"]
+
+
+def test_the_least_recently_used_goes_first(load: Loader) -> None:
+    ours = pool(2)
+    use(ours, load, A, B, A, C)
+    assert [ours.holds(load, s) for s in (A, B, C)] == [True, False, True]
+    use(ours, load, A)
+    assert load.loaded == ["a", "b", "c"]
+
+
+def test_room_is_made_before_the_next_model_is_loaded(load: Loader) -> None:
+    ours = pool()
+    with ours.acquire(load, A) as model:
+        first = weakref.ref(model)
+        del model
+    alive: list[bool] = []
+
+    def watch(source: ModelSource, device: Device) -> Weights:
+        alive.append(first() is not None)
+        return Weights(source)
+
+    use(ours, watch, B)
+    assert alive == [False]
+
+
+def test_a_model_in_use_is_not_let_go(load: Loader) -> None:
+    ours = pool()
+    with ours.acquire(load, A) as held:
+        use(ours, load, B, C)
+        assert ours.holds(load, A)
+        ours.evict_idle()
+        with ours.acquire(load, A) as again:
+            assert again is held
+    assert load.loaded == ["a", "b", "c"]
+
+
+def test_a_model_is_idle_only_after_its_last_use_has_ended(load: Loader) -> None:
+    ours = pool()
+    with ours.acquire(load, A):
+        use(ours, load, A)
+        ours.evict_idle()
+        assert ours.holds(load, A)
+    ours.evict_idle()
+    assert not ours.holds(load, A)
+
+
+def test_a_use_that_fails_gives_its_model_back(load: Loader) -> None:
+    ours = pool()
+    with pytest.raises(ZeroDivisionError), ours.acquire(load, A):
+        raise ZeroDivisionError
+    ours.evict_idle()
+    assert not ours.holds(load, A)
+
+
+def test_handlers_that_name_the_same_load_function_share_the_model() -> None:
+    import handlers
+
+    drawing, changing = handlers.get("text-to-image"), handlers.get("image-to-image")
+    assert drawing.load is changing.load
+
+
+def test_two_load_functions_do_not_share_a_model(load: Loader) -> None:
+    ours, other = pool(2), Loader()
+    use(ours, load, A)
+    use(ours, other, A)
+    assert (load.loaded, other.loaded) == (["a"], ["a"])
+
+
+def test_a_load_that_fails_leaves_nothing_behind_and_is_tried_again(load: Loader) -> None:
+    ours = pool()
+    load.refuse = True
+    with pytest.raises(ModelUnavailable), ours.acquire(load, A):
+        pass
+    assert not ours.holds(load, A)
+    assert ours.footprint() == {}
+    load.refuse = False
+    use(ours, load, A)
+    assert load.loaded == ["a", "a"]
+
+
+def test_the_footprint_is_what_a_load_added() -> None:
+    size = 32 * 2**20
+    ours = pool(2)
+
+    def load_bytes(source: ModelSource, device: Device) -> bytearray:
+        return bytearray(b"x") * size
+
+    def load_nothing(source: ModelSource, device: Device) -> object:
+        return object()
+
+    with ours.acquire(load_bytes, A), ours.acquire(load_nothing, B):
+        footprint = ours.footprint()
+    assert 0.9 * size < footprint["a"] < 1.5 * size
+    assert footprint["b"] < 0.1 * size
+    ours.evict_idle()
+    assert ours.footprint() == {}
+
+
+def test_two_threads_that_want_a_model_load_it_once(load: Loader) -> None:
+    ours, both = pool(), threading.Barrier(2, timeout=WAIT_S)
+    models: list[Weights] = []
+
+    def work() -> None:
+        both.wait()
+        with ours.acquire(load, A) as model:
+            models.append(model)
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WAIT_S)
+    assert load.loaded == ["a"]
+    assert models[0] is models[1]

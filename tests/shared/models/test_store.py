@@ -1,0 +1,380 @@
+"""Models on disk and from a hub: found offline first, taken only when whole, downloaded once."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shared.errors import ModelUnavailable
+from shared.models.catalog import Entry
+from shared.models.store import Store, wanted_files
+from shared.settings import inherited
+from tests.shared.media.loopback import Loopback, cut_short
+from tests.shared.models.folders import FILES, write_cached, write_files
+from tests.shared.models.hub import hub, refusal
+
+MODEL = "Ours/Small-Model"
+OLD, NEW, NEWEST = "1" * 40, "2" * 40, "3" * 40
+ROOT = Path(__file__).parents[3]
+NOWHERE = "http://127.0.0.1:9"  # discard: nobody listens
+REMOTE = {
+    **FILES,
+    "README.md": b"# Small",
+    "small.safetensors": b"all in one file",
+    "unet/diffusion_pytorch_model.bin": b"a pickle",
+    "unet/diffusion_pytorch_model.fp16.safetensors": b"half",
+}
+
+
+def entry(model_id: str = MODEL, revision: str = "main") -> Entry:
+    return Entry(pipeline="text-to-image", model_id=model_id, revision=revision)
+
+
+def store(*roots: Path, hub_url: str = NOWHERE) -> Store:
+    """A store that reads these folders first, and downloads into the first one."""
+    return Store(roots[0], volumes=roots[1:], hub_url=hub_url)
+
+
+def without(name: str) -> dict[str, bytes]:
+    return {n: data for n, data in FILES.items() if n != name}
+
+
+def never() -> None:
+    raise AssertionError("nothing was to be downloaded")
+
+
+@pytest.fixture
+def served() -> Iterator[Loopback]:
+    with hub(MODEL, NEW, REMOTE) as server:
+        yield server
+
+
+def test_roots_are_read_in_their_order(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    there = write_cached(second, MODEL, OLD)
+    assert store(first, second).ensure(entry(), on_download=never).path == there
+    here = write_cached(first, MODEL, NEW)
+    assert store(first, second).ensure(entry(), on_download=never).path == here
+
+
+def test_model_dir_comes_before_runpods_cache_the_containers_and_the_hubs_own(tmp_path: Path) -> None:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    runpod, container = Path("/runpod-volume/huggingface-cache/hub"), Path("/models")
+    assert Store(tmp_path).roots() == [tmp_path, runpod, container, Path(HF_HUB_CACHE)]
+    assert Store().roots() == [runpod, container, Path(HF_HUB_CACHE)]
+
+
+def test_finds_what_runpod_cached_under_a_lower_cased_name(tmp_path: Path) -> None:
+    there = write_cached(tmp_path, MODEL.lower(), OLD)
+    assert store(tmp_path / "empty", tmp_path).ensure(entry(), on_download=never).path == there
+
+
+def test_a_volume_that_is_not_mounted_is_not_made_up(tmp_path: Path) -> None:
+    unmounted = Path(f"/no-such-volume-{os.getpid()}")
+    blocked = tmp_path / "file"
+    blocked.touch()
+    usable = tmp_path / "volume" / "hub"
+    assert store(blocked / "below-a-file", unmounted / "hub", usable).write_root() == usable
+    assert not unmounted.exists()
+
+
+def test_main_is_what_refs_main_names(tmp_path: Path) -> None:
+    write_cached(tmp_path, MODEL, OLD, ref="main")
+    write_cached(tmp_path, MODEL, NEW)
+    assert store(tmp_path).ensure(entry()).revision == OLD
+
+
+def test_main_without_a_ref_is_the_newest_snapshot(tmp_path: Path) -> None:
+    for age_s, commit in ((300, OLD), (100, NEWEST), (200, NEW)):
+        os.utime(write_cached(tmp_path, MODEL, commit), (1e9 - age_s, 1e9 - age_s))
+    assert store(tmp_path).ensure(entry()).revision == NEWEST
+
+
+def test_main_passes_over_a_snapshot_that_is_not_whole(tmp_path: Path) -> None:
+    write_cached(tmp_path, MODEL, OLD, without("unet/config.json"), ref="main")
+    write_cached(tmp_path, MODEL, NEW)
+    assert store(tmp_path).ensure(entry()).revision == NEW
+
+
+def test_a_commit_is_taken_exactly(tmp_path: Path) -> None:
+    write_cached(tmp_path, MODEL, OLD)
+    write_cached(tmp_path, MODEL, NEW, ref="main")
+    source = store(tmp_path).ensure(entry(revision=OLD), on_download=never)
+    assert (source.revision, source.path.name) == (OLD, OLD)
+    assert store(tmp_path).find(entry(revision=NEWEST)) is None
+
+
+def test_a_branch_is_taken_by_its_ref_only(tmp_path: Path) -> None:
+    write_cached(tmp_path, MODEL, OLD, ref="fast")
+    assert store(tmp_path).ensure(entry(revision="fast")).revision == OLD
+    assert store(tmp_path).find(entry(revision="slow")) is None
+
+
+@pytest.mark.parametrize("name", [n for n in FILES if not n.startswith("tokenizer/")])
+def test_a_snapshot_without_a_file_that_it_needs_is_not_taken(tmp_path: Path, name: str) -> None:
+    write_cached(tmp_path, MODEL, OLD, without(name))
+    assert store(tmp_path).find(entry()) is None
+
+
+def test_a_snapshot_without_one_of_its_parts_is_not_taken(tmp_path: Path) -> None:
+    write_cached(tmp_path, MODEL, OLD, {n: d for n, d in FILES.items() if not n.startswith("tokenizer/")})
+    assert store(tmp_path).find(entry()) is None
+
+
+def test_a_snapshot_with_a_dangling_link_is_not_taken(tmp_path: Path) -> None:
+    (write_cached(tmp_path, MODEL, OLD) / "tokenizer/vocab.json").resolve().unlink()
+    assert store(tmp_path).find(entry()) is None
+
+
+def test_a_snapshot_with_a_broken_index_is_not_taken(tmp_path: Path) -> None:
+    write_cached(tmp_path, MODEL, OLD, {**FILES, "model_index.json": b'{"unet": ["diff'})
+    assert store(tmp_path).find(entry()) is None
+
+
+def test_a_snapshot_with_pickled_weights_only_is_not_taken(tmp_path: Path) -> None:
+    files = {**without("unet/diffusion_pytorch_model.safetensors"), "unet/diffusion_pytorch_model.bin": b"a pickle"}
+    write_cached(tmp_path, MODEL, OLD, files)
+    assert store(tmp_path).find(entry()) is None
+
+
+@pytest.mark.parametrize("precision", ["", ".fp16"])
+def test_a_sharded_model_needs_every_shard(tmp_path: Path, precision: str) -> None:
+    shards = [f"diffusion_pytorch_model{precision}-0000{n}-of-00002.safetensors" for n in (1, 2)]
+    shard_list = json.dumps({"weight_map": dict(zip("ab", shards, strict=True))}).encode()
+    other = json.dumps({"weight_map": {"a": "not-downloaded-00001-of-00001.safetensors"}}).encode()
+    files = without("unet/diffusion_pytorch_model.safetensors") | {
+        f"unet/diffusion_pytorch_model.safetensors.index{precision}.json": shard_list,
+        "unet/diffusion_pytorch_model.safetensors.index.bf16.json": other,
+        f"unet/{shards[0]}": b"weights",
+    }
+    write_cached(tmp_path / "half", MODEL, OLD, files)
+    write_cached(tmp_path / "whole", MODEL, OLD, {**files, f"unet/{shards[1]}": b"weights"})
+    assert store(tmp_path / "half").find(entry()) is None
+    assert store(tmp_path / "whole").find(entry()) is not None
+
+
+def test_a_folder_is_a_model_with_a_revision_of_its_content(tmp_path: Path) -> None:
+    ours, copy = write_files(tmp_path / "ours"), write_files(tmp_path / "copy")
+    source = store(tmp_path).ensure(entry(str(ours)))
+    assert source.path == ours
+    assert source.revision.startswith("sha256-")
+    assert store(tmp_path).ensure(entry(str(copy))).revision == source.revision
+
+
+@pytest.mark.parametrize("name", ["unet/diffusion_pytorch_model.safetensors", "tokenizer/vocab.json"])
+def test_a_folder_with_another_content_has_another_revision(tmp_path: Path, name: str) -> None:
+    ours = write_files(tmp_path / "ours")
+    before = store(tmp_path).ensure(entry(str(ours))).revision
+    (ours / name).write_bytes(b'{"different": 1}')
+    assert store(tmp_path).ensure(entry(str(ours))).revision != before
+
+
+def test_a_folder_that_is_not_whole_is_refused_without_its_path(tmp_path: Path) -> None:
+    ours = write_files(tmp_path / "ours", without("unet/config.json"))
+    (ours / "unet/diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(ModelUnavailable, match="is not here, or is not whole"):
+        store(tmp_path).ensure(entry(str(ours)), on_download=never)
+
+
+def test_a_demo_model_that_does_not_exist_is_not_looked_for_on_a_hub(tmp_path: Path) -> None:
+    with pytest.raises(ModelUnavailable, match="'demo/nothing' is not here"):
+        store(tmp_path).ensure(entry("demo/nothing"), on_download=never)
+
+
+def weights(folder: str, stem: str) -> list[str]:
+    """A model's folder as Stability's repositories have it, every format included."""
+    names = ["config.json", f"{stem}.safetensors", f"{stem}.fp16.safetensors", "model.onnx", "openvino_model.bin"]
+    return [f"{folder}/{name}" for name in [*names, "model.onnx_data", "openvino_model.xml", "flax_model.msgpack"]]
+
+
+TOKENIZER = ["merges.txt", "special_tokens_map.json", "tokenizer_config.json", "vocab.json"]
+SCHEDULER = ["scheduler/scheduler_config.json"]
+UNET, ENCODER = "diffusion_pytorch_model", "model"
+SDXL_TURBO = [
+    ".gitattributes", "LICENSE.md", "README.md", "model_index.json", "output_tile.jpg",
+    "sd_xl_turbo_1.0.safetensors", "sd_xl_turbo_1.0_fp16.safetensors",
+    *SCHEDULER, *weights("text_encoder", ENCODER), *weights("text_encoder_2", ENCODER), *weights("unet", UNET),
+    *[f"{folder}/{name}" for folder in ("tokenizer", "tokenizer_2") for name in TOKENIZER],
+    "vae/config.json", "vae/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.fp16.safetensors",
+    "vae_decoder/config.json", "vae_decoder/model.onnx", "vae_encoder/config.json", "vae_encoder/model.onnx",
+]  # fmt: skip
+SD_1_5 = [
+    ".gitattributes", "README.md", "model_index.json", "v1-inference.yaml",
+    "v1-5-pruned.ckpt", "v1-5-pruned.safetensors", "v1-5-pruned-emaonly.ckpt", "v1-5-pruned-emaonly.safetensors",
+    "feature_extractor/preprocessor_config.json", *SCHEDULER, *[f"tokenizer/{name}" for name in TOKENIZER],
+    *[f"{folder}/{stem}{kind}" for folder, stem in
+      (("safety_checker", "model"), ("text_encoder", "model"), ("unet", UNET), ("vae", UNET))
+      for kind in (".bin", ".fp16.bin", ".safetensors", ".fp16.safetensors")],
+    "safety_checker/config.json", "text_encoder/config.json", "unet/config.json", "vae/config.json",
+    "unet/diffusion_pytorch_model.non_ema.bin", "unet/diffusion_pytorch_model.non_ema.safetensors",
+]  # fmt: skip
+PIX2PIX = [
+    "model_index.json", "instruct-pix2pix-00-22000.ckpt", "instruct-pix2pix-00-22000.safetensors", *SCHEDULER,
+    *[f"tokenizer/{name}" for name in TOKENIZER], "feature_extractor/preprocessor_config.json",
+    "safety_checker/config.json", "safety_checker/model.safetensors", "safety_checker/pytorch_model.bin",
+    "text_encoder/config.json", "text_encoder/model.safetensors", "text_encoder/pytorch_model.bin",
+    "unet/config.json", f"unet/{UNET}.safetensors", f"unet/{UNET}.bin",
+    "vae/config.json", f"vae/{UNET}.safetensors", f"vae/{UNET}.bin",
+]  # fmt: skip
+
+
+def test_half_precision_is_preferred_one_copy_of_each_model() -> None:
+    chosen = [n for n in wanted_files(SDXL_TURBO) if n.endswith(".safetensors")]
+    assert sorted(chosen) == [
+        "text_encoder/model.fp16.safetensors",
+        "text_encoder_2/model.fp16.safetensors",
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+        "vae/diffusion_pytorch_model.fp16.safetensors",
+    ]
+
+
+def test_full_precision_is_taken_where_there_is_no_half() -> None:
+    chosen = [n for n in wanted_files(PIX2PIX) if n.endswith(".safetensors")]
+    assert sorted(chosen) == [
+        "safety_checker/model.safetensors",
+        "text_encoder/model.safetensors",
+        f"unet/{UNET}.safetensors",
+        f"vae/{UNET}.safetensors",
+    ]
+
+
+def test_full_precision_is_taken_for_the_one_folder_that_has_no_half() -> None:
+    names = [n for n in SD_1_5 if n != "vae/diffusion_pytorch_model.fp16.safetensors"]
+    chosen = wanted_files(names)
+    assert "vae/diffusion_pytorch_model.safetensors" in chosen
+    assert "unet/diffusion_pytorch_model.fp16.safetensors" in chosen
+
+
+def test_all_shards_of_one_precision_are_taken() -> None:
+    shards = [f"unet/{UNET}{half}-0000{n}-of-00002.safetensors" for half in ("", ".fp16") for n in (1, 2)]
+    assert wanted_files(shards) == [f"unet/{UNET}.fp16-0000{n}-of-00002.safetensors" for n in (1, 2)]
+
+
+@pytest.mark.parametrize("names", [SDXL_TURBO, SD_1_5, PIX2PIX], ids=["sdxl-turbo", "sd-1.5", "pix2pix"])
+def test_every_small_file_that_diffusers_reads_is_taken(names: list[str]) -> None:
+    assert {n for n in names if n.endswith((".json", ".txt"))} <= set(wanted_files(names))
+
+
+@pytest.mark.parametrize("names", [SDXL_TURBO, SD_1_5, PIX2PIX], ids=["sdxl-turbo", "sd-1.5", "pix2pix"])
+def test_no_pickle_no_onnx_no_single_file_checkpoint_is_taken(names: list[str]) -> None:
+    chosen = wanted_files(names)
+    assert len(chosen) == len(set(chosen))
+    assert {n.rpartition(".")[2] for n in chosen} == {"json", "txt", "safetensors"}
+    assert not [n for n in chosen if "/" not in n and n != "model_index.json"]
+    assert not [n for n in chosen if "non_ema" in n]
+
+
+def test_downloads_once_and_then_asks_nobody(tmp_path: Path, served: Loopback) -> None:
+    announced: list[int] = []
+    ours = store(tmp_path, hub_url=served.url(""))
+    source = ours.ensure(entry(), on_download=lambda: announced.append(1))
+    assert announced == [1]
+    assert (source.model_id, source.revision) == (MODEL, NEW)
+    taken = {f.relative_to(source.path).as_posix(): f.read_bytes() for f in source.path.rglob("*") if f.is_file()}
+    assert taken == {name: REMOTE[name] for name in wanted_files(list(REMOTE))}
+    asked = len(served.seen)
+    again = ours.ensure(entry(), on_download=never)
+    assert (again, len(served.seen)) == (source, asked)
+
+
+def test_a_commit_is_asked_of_the_hub(tmp_path: Path, served: Loopback) -> None:
+    assert store(tmp_path, hub_url=served.url("")).ensure(entry(revision=NEW)).revision == NEW
+    assert served.seen[0].path.endswith(f"/revision/{NEW}")
+
+
+def test_the_token_goes_with_every_request(tmp_path: Path, served: Loopback) -> None:
+    Store(tmp_path, volumes=(), token="hf_sesame", hub_url=served.url("")).ensure(entry())
+    assert {seen.headers["Authorization"] for seen in served.seen} == {"Bearer hf_sesame"}
+
+
+def test_a_download_that_broke_off_is_not_taken_and_is_finished_the_next_time(
+    tmp_path: Path, served: Loopback
+) -> None:
+    ours = store(tmp_path, hub_url=served.url(""))
+    vocabulary = f"/{MODEL}/resolve/{NEW}/tokenizer/vocab.json"
+    whole, served.routes[vocabulary] = served.routes[vocabulary], refusal(403, "")
+    with pytest.raises(ModelUnavailable, match="cannot be fetched"):
+        ours.ensure(entry())
+    assert ours.find(entry()) is None
+    served.routes[vocabulary] = whole
+    asked = len(served.seen)
+    source = ours.ensure(entry())
+    assert (source.path / "tokenizer/vocab.json").read_bytes() == REMOTE["tokenizer/vocab.json"]
+    assert not [s for s in served.seen[asked:] if s.method == "GET" and s.path.endswith(".safetensors")]
+
+
+def test_a_repository_without_safetensors_is_refused(tmp_path: Path) -> None:
+    files = {n: d for n, d in REMOTE.items() if not n.endswith(".safetensors")}
+    with hub(MODEL, NEW, files) as server, pytest.raises(ModelUnavailable, match="with safetensors weights"):
+        store(tmp_path, hub_url=server.url("")).ensure(entry())
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "complaint"),
+    [
+        (404, "RepoNotFound", f"the hub has no '{MODEL}'"),
+        (401, "", f"the hub has no '{MODEL}', or HF_TOKEN may not see it"),
+        (401, "GatedRepo", f"'{MODEL}' is gated; accept its terms and set HF_TOKEN"),
+        (403, "GatedRepo", f"'{MODEL}' is gated"),
+        (404, "RevisionNotFound", "cannot be fetched: RevisionNotFoundError"),
+        (500, "", "cannot be fetched"),
+    ],
+)
+def test_a_refusal_of_the_hub_is_said_in_words(
+    tmp_path: Path, served: Loopback, status: int, code: str, complaint: str
+) -> None:
+    served.routes[f"/api/models/{MODEL}/revision/main"] = refusal(status, code)
+    ours = store(tmp_path, hub_url=served.url(""))
+    with pytest.raises(ModelUnavailable, match=complaint):
+        ours.ensure(entry())
+    assert not ours.can_provide(entry())
+
+
+def test_a_hub_that_nobody_reaches_is_said_in_words(tmp_path: Path) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        with pytest.raises(ModelUnavailable, match=f"'{MODEL}' cannot be fetched: ConnectError"):
+            store(tmp_path, hub_url=url).ensure(entry())
+
+
+def test_an_answer_that_breaks_off_is_said_in_words(tmp_path: Path, served: Loopback) -> None:
+    served.routes[f"/api/models/{MODEL}/revision/main"] = cut_short
+    with pytest.raises(ModelUnavailable, match="cannot be fetched"):
+        store(tmp_path, hub_url=served.url("")).ensure(entry())
+
+
+def test_the_hub_is_asked_whether_it_has_a_model_without_downloading_it(tmp_path: Path, served: Loopback) -> None:
+    assert store(tmp_path, hub_url=served.url("")).can_provide(entry())
+    assert [seen.path for seen in served.seen] == [f"/api/models/{MODEL}/revision/main"]
+
+
+def test_offline_asks_nobody_and_says_what_to_do(tmp_path: Path, served: Loopback) -> None:
+    """In a process of its own: huggingface_hub reads HF_HUB_OFFLINE when it is imported."""
+    code = """
+import sys
+from pathlib import Path
+from shared.errors import ModelUnavailable
+from shared.models.catalog import Entry
+from shared.models.store import Store
+try:
+    Store(Path(sys.argv[1]), hub_url=sys.argv[2]).ensure(Entry(pipeline="text-to-image", model_id=sys.argv[3]))
+except ModelUnavailable as exc:
+    print(exc.message)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path), served.url(""), MODEL],
+        env=inherited(HF_HUB_OFFLINE="1"),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == f"'{MODEL}' is not on the volume, and HF_HUB_OFFLINE is set"
+    assert served.seen == []
