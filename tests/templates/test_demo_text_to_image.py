@@ -51,19 +51,22 @@ def test_understands_loose_prompts(sampler: Sampler, prompt: str) -> None:
 
 
 def test_low_strength_keeps_the_layout_and_high_strength_follows_the_prompt(sampler: Sampler) -> None:
-    before, wanted = Scene("square", "yellow", "blue", "large"), "a small red circle on a white background"
-    first = drawings([before]) * 4
-    kept = [look(image) for image in sampler.from_images().draw([wanted] * 4, image=first, strength=0.25)]
-    assert {(seen.shape, seen.colour, seen.background) for seen in kept} == {("square", "yellow", "blue")}
-    changed = sampler.from_images().draw([wanted] * 4, image=first, strength=0.9)
+    before, painter = Scene("square", "yellow", "blue", "large", "left"), sampler.from_images()
+    first, recoloured = drawings([before]) * 4, "a large orange square on the left of a blue background"
+    kept = [look(image) for image in painter.draw([recoloured] * 4, image=first, strength=0.25)]
+    assert {(seen.shape, seen.size, seen.position, seen.background) for seen in kept} == {
+        ("square", "large", "left", "blue")
+    }
+    wanted = "a red circle on a white background"
+    changed = painter.draw([wanted] * 4, image=first, strength=0.9)
     assert all(matches(image, wanted) for image in changed)
 
 
 def test_a_negative_prompt_is_avoided(sampler: Sampler) -> None:
-    prompts = ["a shape on a blue background"] * 24
-    seen = [look(image).shape for image in sampler.draw(prompts)]
-    avoided = [look(image).shape for image in sampler.draw(prompts, negative_prompt=["a circle"] * 24)]
-    assert avoided.count("circle") < seen.count("circle")
+    prompts = ["a circle on a white background", "a circle on a black background"] * 16
+    seen = [look(image).colour for image in sampler.draw(prompts)]
+    avoided = [look(image).colour for image in sampler.draw(prompts, negative_prompt=["red"] * 32)]
+    assert avoided.count("red") < seen.count("red")
 
 
 def test_several_images_of_one_prompt_differ_and_match(sampler: Sampler) -> None:

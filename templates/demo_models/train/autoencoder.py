@@ -1,9 +1,10 @@
 """Train a small picture autoencoder (the TAESD architecture, 8x, 4 latent channels)."""
 
 import logging
+from typing import Any
 
+import diffusers
 import torch
-from diffusers import AutoencoderTiny
 from torch import Tensor
 from torch.nn import functional
 
@@ -14,6 +15,8 @@ CHANNELS = 32
 BATCH = 24
 LEARNING_RATE = 2e-3
 LATENT_NOISE = 0.05  # makes the latents smooth, which a denoiser needs
+library: Any = diffusers  # it is not typed
+Autoencoder = Any  # its AutoencoderTiny
 log = logging.getLogger(__name__)
 
 
@@ -22,15 +25,15 @@ def to_unit(pixels: Tensor) -> Tensor:
     return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def train_autoencoder(pixels: Tensor, budget: Budget) -> AutoencoderTiny:
+def train_autoencoder(pixels: Tensor, budget: Budget) -> Autoencoder:
     """An autoencoder of the pictures, its `scaling_factor` set so that latents have a deviation of 1."""
-    model = _build().to(pixels.device)
+    model = _build().to(pixels.device, memory_format=torch.channels_last)  # a quarter faster on a CPU
     optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, weight_decay=0.0)
     for step, done in budget:
         optimizer.param_groups[0]["lr"] = LEARNING_RATE * min(1, (step + 1) / 50) * max(0.02, 1 - done)
-        batch = to_unit(pixels[torch.randint(0, len(pixels), (BATCH,), device="cpu").to(pixels.device)])
+        batch = to_unit(pixels[torch.randint(0, len(pixels), (BATCH,))])
         loss = _loss(model, batch)
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -40,15 +43,15 @@ def train_autoencoder(pixels: Tensor, budget: Budget) -> AutoencoderTiny:
 
 
 @torch.no_grad()
-def encode(model: AutoencoderTiny, pixels: Tensor) -> Tensor:
+def encode(model: Autoencoder, pixels: Tensor) -> Tensor:
     """Scaled latents (n, 4, height / 8, width / 8) of many pictures."""
-    parts = [model.encoder(to_unit(part)) for part in pixels.split(64)]
-    return torch.cat(parts) * model.config.scaling_factor
+    parts = [model.encoder(to_unit(pixels[start : start + 64])) for start in range(0, len(pixels), 64)]
+    return torch.cat(parts) * float(model.config.scaling_factor)
 
 
-def _build() -> AutoencoderTiny:
+def _build() -> Autoencoder:
     widths, blocks = (CHANNELS,) * LEVELS, (1,) * LEVELS
-    return AutoencoderTiny(
+    return library.AutoencoderTiny(
         encoder_block_out_channels=widths,
         decoder_block_out_channels=widths,
         num_encoder_blocks=blocks,
@@ -57,15 +60,15 @@ def _build() -> AutoencoderTiny:
     )
 
 
-def _loss(model: AutoencoderTiny, batch: Tensor) -> Tensor:
+def _loss(model: Autoencoder, batch: Tensor) -> Tensor:
     latents = model.encoder(batch)
     decoded = model.decoder(latents + LATENT_NOISE * torch.randn_like(latents))
-    small = 1e-3 * latents.pow(2).mean()
+    small: Tensor = 1e-3 * latents.pow(2).mean()
     return functional.l1_loss(decoded, batch) + functional.mse_loss(decoded, batch) + small
 
 
 @torch.no_grad()
-def _calibrated(model: AutoencoderTiny, pixels: Tensor) -> AutoencoderTiny:
+def _calibrated(model: Autoencoder, pixels: Tensor) -> Autoencoder:
     sample = pixels[:512]
     latents = encode(model, sample) / model.config.scaling_factor
     error = functional.mse_loss(model.decoder(latents), to_unit(sample))

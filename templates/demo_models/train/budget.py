@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Budget:
-    """Iterates over (step, share done), for so many minutes or, where a run must be repeatable, so many steps."""
+    """Yields (step, share done) for so many minutes or, where a run must be repeatable, so many steps."""
 
     minutes: float
     steps: int | None = None

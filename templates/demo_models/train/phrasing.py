@@ -2,7 +2,16 @@
 
 from templates.demo_models.train.shapes import POSITIONS, SIZES, SYNONYMS, Rng, Scene, caption
 
-PREFIXES = ("a picture of", "a photo of", "a drawing of", "an image of", "draw", "simple", "a nice", "beautiful flat")
+PREFIXES = (
+    "a picture of",
+    "a photo of",
+    "a drawing of",
+    "an image of",
+    "draw",
+    "simple",
+    "a nice",
+    "beautiful flat",
+)
 WORDS = (*PREFIXES, *SYNONYMS, *POSITIONS, *SIZES, "in to with shape and without no")
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -13,13 +22,13 @@ def loose_caption(scene: Scene, rng: Rng) -> str:
     if kind < 0.35:
         words = caption(scene)
     elif kind < 0.85:
-        words = _reworded(scene, rng)
+        words = reworded(scene, rng)
     else:
         words = _partial(scene, rng)
     return _decorated(words, rng)
 
 
-def _reworded(scene: Scene, rng: Rng) -> str:
+def reworded(scene: Scene, rng: Rng) -> str:
     """All that the scene holds, in another order; a medium size and a central place mostly go unsaid."""
     thing = " ".join(filter(None, (_size(scene, rng), scene.colour, scene.shape)))
     place, ground = _place(scene, rng), f"{scene.background} background"

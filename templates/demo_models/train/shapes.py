@@ -61,7 +61,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a shape lies: centre relative to the picture's, in units of the shorter side; angle in radians."""
+    """Where a shape lies: centre from the picture's, in units of the shorter side; angle in radians."""
 
     x: float
     y: float
@@ -76,10 +76,10 @@ def all_scenes() -> list[Scene]:
 
 
 def is_held_out(scene: Scene) -> bool:
-    """Whether training leaves the scene out: one shape in nine pairs of colours, at every size and place.
+    """Whether training leaves it out: 24 of 224 triples (shape, colour, background), at every size and place.
 
-    The whole triple (shape, colour, background) is unseen, so a right picture is a composition, not a memory.
-    Each of the 56 pairs of colours loses at most one shape, and each shape and colour at most two backgrounds.
+    As the whole triple is unseen, a right picture is a composition, not a memory. No pair of colours loses
+    more than one shape, and no coloured shape more than one background.
     """
     colours = list(COLOURS)
     step = (colours.index(scene.background) - colours.index(scene.colour)) % len(colours)
@@ -185,13 +185,21 @@ def _first(words: list[str], known: Iterable[str]) -> str | None:
 
 
 def _read_colours(words: list[str]) -> tuple[str | None, str | None]:
-    """Colour and background: a colour belongs to a background if "background" follows it or "on (a)" precedes it."""
-    colour = background = None
-    for before, word, after in zip(["", *words], words, [*words[1:], ""], strict=False):
-        if word not in COLOURS:
-            continue
-        if after == "background" or (after not in (*SHAPES, "shape") and before in ("on", "a", "an") and "on" in words):
-            background = background or word
-        else:
-            colour = colour or word
+    """The shape's colour and the background's; of colours that name neither, the first is the shape's."""
+    roles: dict[str, list[str]] = {"shape": [], "background": [], "either": []}
+    for at, word in enumerate(words):
+        if word in COLOURS:
+            roles[_role(words[:at], words[at + 1 :])].append(word)
+    either = iter(roles["either"])
+    colour = next(iter(roles["shape"]), None) or next(either, None)
+    background = next(iter(roles["background"]), None) or next(either, None)
     return colour, background
+
+
+def _role(before: list[str], after: list[str]) -> str:
+    """What a colour between these words belongs to."""
+    following = next((word for word in after if word not in SIZES), "")
+    preceding = next((word for word in reversed(before) if word not in ("a", "an", "the")), "")
+    if following in (*SHAPES, "shape"):
+        return "shape"
+    return "background" if following == "background" or preceding == "on" else "either"

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from itertools import pairwise
+from typing import Any
 
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPTokenizer
@@ -13,17 +14,19 @@ MAX_TOKENS = 24
 
 
 def train_tokenizer(captions: Iterable[str], max_tokens: int = MAX_TOKENS) -> CLIPTokenizer:
-    """Byte-level BPE in CLIP's format: each word of the captions becomes one token, any other text its bytes."""
+    """Byte-level BPE in CLIP's format: each word of the captions becomes one token, other text its bytes."""
     merges = _learn_merges({word for caption in captions for word in re.findall("[a-z]+", caption.lower())})
     letters = sorted(ByteLevel.alphabet())
     tokens = [*letters, *(letter + WORD_END for letter in letters), *("".join(pair) for pair in merges)]
     tokens += ["<|startoftext|>", "<|endoftext|>"]
     vocabulary = {token: number for number, token in enumerate(tokens)}
-    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=max_tokens)
+    build: Any = CLIPTokenizer  # its annotation of merges is too narrow
+    tokenizer: CLIPTokenizer = build(vocab=vocabulary, merges=merges, model_max_length=max_tokens)
+    return tokenizer
 
 
 def _learn_merges(words: Iterable[str]) -> list[tuple[str, str]]:
-    """Byte-pair encoding until every word is one token; ties go by the alphabet, so that the result is fixed."""
+    """Byte-pair encoding until every word is one token; ties go by the alphabet, so the result is fixed."""
     spellings = [[*word[:-1], word[-1] + WORD_END] for word in sorted(words)]
     merges = []
     while pairs := Counter(pair for spelling in spellings for pair in pairwise(spelling)):
