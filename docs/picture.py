@@ -22,7 +22,7 @@ PROMPTS = (
     "a large purple square on a white background",
     "an orange circle on a black background",
 )
-CHANGE = "a cyan square on a black background"
+CHANGE = "a yellow square on a black background"
 CELL, CAPTION, GAP = 192, 64, 12
 
 
