@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from shared.errors import NotFound
+from shared.errors import InvalidInput, NotFound
 from shared.schemas import Handler
 
 HERE = Path(__file__).parent
@@ -16,6 +16,13 @@ class Folders:
     """The handlers of this folder, and those of a folder kept elsewhere (`HANDLERS`), which may replace ours."""
 
     def __init__(self, extra: Path | None = None) -> None:
+        """Take stock of both folders; imports nothing.
+
+        Raises:
+            InvalidInput: `extra` is not a folder.
+        """
+        if extra and not extra.is_dir():
+            raise InvalidInput(f"HANDLERS: there is no folder {extra}")
         self._files = {_pipeline(f): f for folder in (HERE, extra) if folder for f in _modules(folder)}
         self._loaded: dict[str, Handler] = {}
 

@@ -38,7 +38,7 @@ class ImageToImageParams(SamplingParams):
 def run(model: Diffusion, params: ImageToImageParams, ctx: Context) -> None:
     """Start from the picture with noise of `strength`, or follow the instruction where the model takes one."""
     image = fit(read_image(params.image), params.width, params.height)
-    own: dict[str, Any] = {"image": image}
+    own: dict[str, Any] = {"image": [image] * params.num_images_per_prompt}
     if model.family.strength:
         own["strength"] = params.strength
     if model.family.image_guidance:

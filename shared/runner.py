@@ -89,19 +89,25 @@ class Runner:
 
     def submit(self, job: Job) -> "Future[dict[str, Any]]":
         """Start on a job; the future ends with its result or with an Ending, and with nothing else."""
-        self.backlog.accepted(job.id, str(job.input.get("pipeline") or self.settings.pipeline))
+        named = job.input.get("pipeline") if isinstance(job.input, dict) else None
+        self.backlog.accepted(job.id, str(named or self.settings.pipeline))
         return self._jobs.submit(self._run_logged, job)
 
     def warm(self) -> None:
         """Load the catalog's warm models and run each once, then keep the collector off what was imported."""
         for entry in self.catalog.entries:
-            handler = self.registry.get(entry.pipeline)
-            if entry.warm and handler.load is not None:
-                params = {**entry.defaults, **(handler.warmup or {})}
-                job = Job("warm-up", {"pipeline": entry.pipeline, "model_id": entry.model_id, **params})
-                self.submit(job).result()
+            if entry.warm:
+                self._warm(entry, self.registry.get(entry.pipeline))
         gc.collect()
         gc.freeze()  # a full collection over torch and diffusers takes 0.16 s, none once they are frozen
+
+    def _warm(self, entry: Entry, handler: Handler) -> None:
+        if handler.warmup:
+            params = {**entry.defaults, **handler.warmup}
+            self.submit(Job("warm-up", {"pipeline": entry.pipeline, "model_id": entry.model_id, **params})).result()
+        elif handler.load:
+            with self.pool.acquire(handler.load, self.store.ensure(entry)):
+                logs.stage("loaded", "warm-up", model=entry.model_id)
 
     def plan(self, job: Job) -> Plan:
         """Check a job's input.
@@ -154,8 +160,8 @@ class Runner:
 
     def _run(self, job: Job) -> dict[str, Any]:
         accepted_at, metrics = time.time(), JobMetrics(job.clock)
-        context = JobContext(job, metrics, self.backlog, self._encode_later(job, metrics), self._nested)
         plan = self.plan(job)
+        context = JobContext(job, metrics, self.backlog, self._encode_later(plan, metrics), self._nested)
         logs.stage("taken", job.id, pipeline=plan.pipeline, model=plan.model_id)
         source = self._prepare(job, plan, context)
         queued_at = job.clock()
@@ -190,8 +196,9 @@ class Runner:
     ) -> float:
         """Run the handler; on the lane's thread. Returns the wall-clock time of the start."""
         metrics, started_at = context.metrics, time.time()
-        metrics.add("queue", job.clock() - queued_at)
-        job.start_clock(self.settings.job_timeout_s)
+        if job.deadline is None:  # a second attempt, after out of memory, has waited no longer and gets no more time
+            metrics.add("queue", job.clock() - queued_at)
+            job.start_clock(self.settings.job_timeout_s)
         self.backlog.started(job.id)
         handler = plan.handler
         if handler.load is None or source is None:
@@ -224,17 +231,16 @@ class Runner:
         """A pipeline run by another, on the device that the job holds already."""
         plan = self.plan(Job(outer.job.id, {"pipeline": pipeline, **given}))
         inner = NestedContext(outer)
+        self._load_media(plan.params, outer.job, outer)
         if plan.handler.load is None or plan.entry is None:
             plan.handler.run(None, plan.params, inner)
             return inner.made
-        self._load_media(plan.params, outer.job, outer)
         with self.pool.acquire(plan.handler.load, self.store.ensure(plan.entry)) as model:
             plan.handler.run(model, plan.params, inner)
         return inner.made
 
-    def _encode_later(self, job: Job, metrics: JobMetrics) -> Callable[[Made], "Future[Output]"]:
-        asked = job.input.get("image_format") if isinstance(job.input, dict) else None
-        image_format: ImageFormat = asked if asked in MEDIA_TYPES else "png"
+    def _encode_later(self, plan: Plan, metrics: JobMetrics) -> Callable[[Made], "Future[Output]"]:
+        image_format: ImageFormat = getattr(plan.params, "image_format", "png")
 
         def measured(made: Made) -> Output:
             with metrics.measure("encode"):
@@ -321,7 +327,15 @@ def _encode(made: Made, image_format: ImageFormat) -> Output:
 
 @cache
 def _software() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in ("pilotlight", "torch", "diffusers")}
+    versions = {name: _version(name) for name in ("pilotlight", "torch", "diffusers")}
+    return {name: version for name, version in versions.items() if version}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:  # ours, where the root is on the path instead of installed
+        return None
 
 
 def _since(begun: float, job: Job) -> float:

@@ -3,15 +3,16 @@
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from shared.errors import InvalidInput
 from shared.settings import Settings
 
 BUILT_IN = Path(__file__).parents[2] / "templates" / "models.json"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class Entry(BaseModel):
@@ -21,11 +22,17 @@ class Entry(BaseModel):
 
     pipeline: str = Field(description="The pipeline that runs it.")
     model_id: str = Field(description="A hub id, `demo/...`, or a folder.")
-    revision: str = Field("main", description="A commit of the hub; a branch only with `pinned` false.")
-    pinned: bool = Field(True, description="False: `revision` is a branch, and moves.")
+    revision: str = Field("main", description="A commit of the hub, or a branch, which moves.")
+    pinned: bool = Field(False, description="True: `revision` is a commit; anything else is refused.")
     warm: bool = Field(False, description="Load it when the worker starts, before the first job.")
     gpu_memory_gb: float | None = Field(None, description="What it needs on the card.")
     defaults: dict[str, Any] = Field(default_factory=dict, description="Parameters where a job gives none.")
+
+    @model_validator(mode="after")
+    def _pinned_to_a_commit(self) -> Self:
+        if self.pinned and not COMMIT.fullmatch(self.revision):
+            raise ValueError(f"revision '{self.revision}' is not a commit, so it cannot be pinned")
+        return self
 
 
 class Catalog:
@@ -81,12 +88,12 @@ def read(path: Path) -> list[Entry]:
     """
     try:
         return TypeAdapter(list[Entry]).validate_python(json.loads(path.read_text()))
-    except (OSError, json.JSONDecodeError) as exc:
-        raise InvalidInput(f"{path.name} cannot be read as JSON: {exc.__class__.__name__}") from exc
     except ValidationError as exc:
         first = exc.errors(include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise InvalidInput(f"{path.name}: entry {where}: {first['msg']}") from exc
+        raise InvalidInput(f"{path.name}: {f'entry {where}: ' if where else ''}{first['msg']}") from exc
+    except (OSError, ValueError) as exc:  # also bytes that are no UTF-8
+        raise InvalidInput(f"{path.name} cannot be read as JSON: {exc.__class__.__name__}") from exc
 
 
 def _single(pipeline: str | None, model_id: str) -> list[Entry]:

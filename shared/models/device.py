@@ -4,11 +4,13 @@ import gc
 import resource
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from shared.errors import Ruin
 
 Kind = Literal["cpu", "cuda", "mps"]
+STATM = Path("/proc/self/statm")  # Linux: sizes of this process in pages, the resident one second
 
 # Parts of the messages by which torch and CUDA tell of it, the first match counts: torch/csrc, driver API errors.
 RUIN_BY_MESSAGE: tuple[tuple[str, Ruin], ...] = (
@@ -41,7 +43,7 @@ class Device:
             import torch
 
             return int(torch.cuda.memory_allocated())
-        return peak_rss_bytes()
+        return rss_bytes()
 
     def peak_memory(self) -> int:
         """The most bytes held since `reset_peak`, or since the start of the process off CUDA."""
@@ -92,6 +94,14 @@ def classify(exc: BaseException) -> Ruin | None:
     if not isinstance(exc, RuntimeError):  # torch.OutOfMemoryError and torch.AcceleratorError are RuntimeErrors
         return None
     return next((ruin for part, ruin in RUIN_BY_MESSAGE if part in str(exc)), None)
+
+
+def rss_bytes() -> int:
+    """The memory that this process holds now; the most it ever held, where the system tells no more."""
+    try:
+        return int(STATM.read_text().split()[1]) * resource.getpagesize()
+    except OSError:
+        return peak_rss_bytes()
 
 
 def peak_rss_bytes() -> int:

@@ -5,17 +5,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from shared import logs
 from shared.errors import InvalidInput, ModelUnavailable
+from shared.models.device import classify
 from shared.schemas import Context, ModelSource
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from shared.models.device import Device
+    from shared.models.device import Device, Kind
 
 Task = Literal["text-to-image", "image-to-image"]
 
-# By diffusers class name; all sample a UNet of the epsilon, v or sample prediction type.
+# By diffusers class name; all sample a UNet of the epsilon or v prediction type. LMSDiscreteScheduler wants scipy.
 Scheduler = Literal[
     "DDIMScheduler",
     "DDPMScheduler",
@@ -28,11 +30,15 @@ Scheduler = Literal[
     "KDPM2AncestralDiscreteScheduler",
     "KDPM2DiscreteScheduler",
     "LCMScheduler",
-    "LMSDiscreteScheduler",
     "PNDMScheduler",
     "UniPCMultistepScheduler",
 ]
 SCHEDULERS: tuple[str, ...] = get_args(Scheduler)
+
+
+# What a scheduler is told where the checkpoint's own one does not know the setting: latents are not clipped as pixels
+# are, and PNDM starts without Runge-Kutta steps, as in every Stable Diffusion checkpoint.
+FOR_LATENTS = {"clip_sample": False, "skip_prk_steps": True}
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,8 @@ class Family:
     image_guidance: bool = False
 
 
-# By `_class_name` in model_index.json; a new architecture is a new row.
+# By `_class_name` in model_index.json; a new architecture is a new row. Not StableDiffusionXLInstructPix2PixPipeline:
+# diffusers 0.42 gives it no `callback_on_step_end`, so nothing could stop it.
 FAMILIES: dict[str, Family] = {
     "StableDiffusionPipeline": Family(
         {"text-to-image": "StableDiffusionPipeline", "image-to-image": "StableDiffusionImg2ImgPipeline"}
@@ -56,12 +63,6 @@ FAMILIES: dict[str, Family] = {
     ),
     "StableDiffusionInstructPix2PixPipeline": Family(
         {"image-to-image": "StableDiffusionInstructPix2PixPipeline"}, strength=False, image_guidance=True
-    ),
-    "StableDiffusionXLInstructPix2PixPipeline": Family(
-        {"image-to-image": "StableDiffusionXLInstructPix2PixPipeline"},
-        prompts=2,
-        strength=False,
-        image_guidance=True,
     ),
 }
 
@@ -83,18 +84,18 @@ class Diffusion:
         """Whether the model takes classifier-free guidance at all."""
         return self.source.model_id not in GUIDANCE_FREE
 
-    def pipeline(self, task: Task, scheduler: str | None, *, safety_check: bool = True) -> Any:
+    def pipeline(self, task: Task, scheduler: str | None, steps: int, *, safety_check: bool = True) -> Any:
         """A diffusers pipeline for one job, with a scheduler object of its own over the shared parts.
 
         Raises:
-            InvalidInput: the model cannot do the task, or cannot be sampled by that scheduler.
+            InvalidInput: the model cannot do the task, or cannot be sampled by that scheduler in so many steps.
         """
         import diffusers
 
         name = self.family.classes.get(task)
         if name is None:
             raise InvalidInput(f"model '{self.source.model_id}' does not do {task}")
-        own: dict[str, Any] = {"scheduler": self._scheduler(scheduler)}
+        own: dict[str, Any] = {"scheduler": self._scheduler(scheduler, steps)}
         if "safety_checker" in self.parts:
             checker = self.parts["safety_checker"] if safety_check else None
             own |= {"safety_checker": checker, "requires_safety_checker": checker is not None}
@@ -113,15 +114,18 @@ class Diffusion:
         pieces = [piece.strip() for piece in text.split("|", self.family.prompts - 1)]
         return {field_name if n == 0 else f"{field_name}_{n + 1}": piece for n, piece in enumerate(pieces)}
 
-    def _scheduler(self, name: str | None) -> Any:
+    def _scheduler(self, name: str | None, steps: int) -> Any:
         import diffusers
 
         base = self.parts["scheduler"]
         chosen = type(base) if name is None else getattr(diffusers, name)
         try:
-            return chosen.from_config(base.config)
+            scheduler = chosen.from_config({**FOR_LATENTS, **base.config})
+            scheduler.set_timesteps(steps)
         except (ValueError, NotImplementedError) as exc:
-            raise InvalidInput(f"scheduler '{name}' cannot sample '{self.source.model_id}'") from exc
+            what = f"'{self.source.model_id}' in {steps} steps"
+            raise InvalidInput(f"scheduler {chosen.__name__} cannot sample {what}; choose another") from exc
+        return scheduler
 
 
 def load(source: ModelSource, device: "Device") -> Diffusion:
@@ -137,18 +141,30 @@ def load(source: ModelSource, device: "Device") -> Diffusion:
     family = FAMILIES.get(class_name)
     if family is None:
         raise ModelUnavailable(f"'{source.model_id}' is a {class_name}; there are: {', '.join(FAMILIES)}")
-    half = device.kind == "cuda" and any(source.path.glob("*/*.fp16.safetensors"))
     try:
-        pipe = getattr(diffusers, class_name).from_pretrained(
-            source.path,
-            dtype=device.dtype,
-            variant="fp16" if half else None,
-            use_safetensors=True,
-            local_files_only=True,
+        pipe = (
+            getattr(diffusers, class_name)
+            .from_pretrained(
+                source.path,
+                dtype=device.dtype,
+                variant=variant([f.name for f in source.path.glob("*/*.safetensors")], device.kind),
+                use_safetensors=True,
+                local_files_only=True,
+            )
+            .to(device.kind)
         )
-    except (OSError, ValueError) as exc:
+    except Exception as exc:
+        if classify(exc):
+            raise
+        logs.logger.warning("a model cannot be loaded", exc_info=True, extra={"fields": {"model": source.model_id}})
         raise ModelUnavailable(f"the files of '{source.model_id}' cannot be loaded: {type(exc).__name__}") from exc
-    return Diffusion(source, family, dict(pipe.to(device.kind).components), device)
+    return Diffusion(source, family, dict(pipe.components), device)
+
+
+def variant(weights: list[str], kind: "Kind") -> str | None:
+    """Which files to load, by their names: half precision on CUDA, and where there is nothing else."""
+    half = [name for name in weights if ".fp16" in name]
+    return "fp16" if half and (kind == "cuda" or len(half) == len(weights)) else None
 
 
 def _quiet() -> None:

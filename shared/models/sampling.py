@@ -49,16 +49,16 @@ def sample(model: Diffusion, task: Task, params: SamplingParams, ctx: Context, *
     """Run the task's pipeline once for the whole batch; `own` are the task's own arguments. Emits every image.
 
     Raises:
-        InvalidInput: the model does not do the task, or not with that scheduler.
+        InvalidInput: the model does not do the task, or not with that scheduler in so many steps.
         Cancelled, DeadlineExceeded: between two steps.
     """
     seed = secrets.randbelow(MAX_SEED - MAX_IMAGES) if params.seed is None else params.seed
     guidance = params.guidance_scale if model.guided else 0.0
     ctx.effective(seed=seed, guidance_scale=guidance)
-    pipe = model.pipeline(task, params.scheduler, safety_check=params.safety_check)
+    pipe = model.pipeline(task, params.scheduler, params.num_inference_steps, safety_check=params.safety_check)
     made = pipe(
         **model.split_prompt("prompt", params.prompt),
-        **model.split_prompt("negative_prompt", params.negative_prompt),
+        **(model.split_prompt("negative_prompt", params.negative_prompt) if params.negative_prompt else {}),
         guidance_scale=guidance,
         num_inference_steps=params.num_inference_steps,
         num_images_per_prompt=params.num_images_per_prompt,

@@ -4,33 +4,44 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from shared.errors import ModelUnavailable
-from shared.models.catalog import Entry
+from shared.models.catalog import COMMIT, Entry
 from shared.schemas import ModelSource
 
 DEMO_MODELS = Path(__file__).parents[2] / "templates" / "demo_models"
 RUNPOD_CACHE = Path("/runpod-volume/huggingface-cache/hub")  # also where RunPod puts its cached models, lower-cased
 CONTAINER_CACHE = Path("/models")
-COMMIT = re.compile(r"[0-9a-f]{40}")
 TEXTS = (".json", ".txt", ".model", ".jinja")
+SHARD = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
 
 
 class Store:
     """Finds a model in its roots, read in order, and downloads it into the first that can be written."""
 
-    def __init__(self, model_dir: Path | None = None, *, token: str | None = None) -> None:
+    def __init__(
+        self,
+        model_dir: Path | None = None,
+        *,
+        token: str | None = None,
+        volumes: Sequence[Path] = (RUNPOD_CACHE, CONTAINER_CACHE),
+        hub_url: str | None = None,
+    ) -> None:
+        """Args: `volumes` are read after `model_dir`; `hub_url` is where to download, by default HF_ENDPOINT."""
         self._token = token
         self._given = [model_dir] if model_dir else []
+        self._volumes = list(volumes)
+        self._hub_url = hub_url
 
     def roots(self) -> list[Path]:
         """The folders that may hold a Hugging Face cache, in the order in which they are read."""
         from huggingface_hub.constants import HF_HUB_CACHE
 
-        return [*self._given, RUNPOD_CACHE, CONTAINER_CACHE, Path(HF_HUB_CACHE)]
+        return [*self._given, *self._volumes, Path(HF_HUB_CACHE)]
 
     def find(self, entry: Entry) -> ModelSource | None:
         """The model, if it is here and whole; asks nobody."""
@@ -67,12 +78,14 @@ class Store:
         return True
 
     def write_root(self) -> Path:
-        """The first root that can be written.
+        """The first root that can be written; a volume that is not mounted is passed over, not made up.
 
         Raises:
             ModelUnavailable: there is none.
         """
         for root in self.roots():
+            if root in self._volumes and not Path(*root.parts[:2]).is_dir():
+                continue
             try:
                 root.mkdir(parents=True, exist_ok=True)
             except OSError:
@@ -85,22 +98,31 @@ class Store:
         from huggingface_hub import snapshot_download
 
         commit, files = self._files(entry)
+        root = self.write_root()
+        unfinished = _unfinished(root / _folder_name(entry.model_id), commit)
+        unfinished.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.touch()  # stays behind when this process is killed
         path = _from_hub(
             entry,
             lambda: snapshot_download(
                 entry.model_id,
                 revision=commit,
                 allow_patterns=files,
-                cache_dir=self.write_root(),
+                cache_dir=root,
                 token=self._token,
+                endpoint=self._hub_url,
             ),
         )
+        unfinished.unlink(missing_ok=True)
+        if not _is_whole(Path(path)):
+            raise ModelUnavailable(f"'{entry.model_id}' is not a diffusers checkpoint with safetensors weights")
         return ModelSource(entry.model_id, commit, Path(path))
 
     def _files(self, entry: Entry) -> tuple[str, list[str]]:
         from huggingface_hub import HfApi
 
-        info = _from_hub(entry, lambda: HfApi(token=self._token).model_info(entry.model_id, revision=entry.revision))
+        api = HfApi(self._hub_url, token=self._token)
+        info = _from_hub(entry, lambda: api.model_info(entry.model_id, revision=entry.revision))
         return str(info.sha), wanted_files([s.rfilename for s in info.siblings or []])
 
 
@@ -113,22 +135,29 @@ def wanted_files(names: list[str]) -> list[str]:
     kept = [n for n in names if n.endswith(TEXTS)]
     folders = {n.rpartition("/")[0] for n in names if n.endswith(".safetensors")} - {""}
     for folder in sorted(folders):
-        weights = [n for n in names if n.rpartition("/")[0] == folder and n.endswith(".safetensors")]
-        half = [n for n in weights if ".fp16" in n]
-        kept += half or [n for n in weights if ".fp16" not in n and "non_ema" not in n and "openvino" not in n]
+        here = [n for n in names if n.rpartition("/")[0] == folder and n.endswith(".safetensors")]
+        weights = [n for n in here if "non_ema" not in n]
+        kept += [n for n in weights if ".fp16" in n] or weights
     return kept
 
 
 def _from_hub(entry: Entry, call: Callable[[], Any]) -> Any:
     """Run a call of huggingface_hub; this is the edge at which its errors become ours."""
-    from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+    )
 
     try:
         return call()
     except GatedRepoError as exc:
         raise ModelUnavailable(f"'{entry.model_id}' is gated; accept its terms and set HF_TOKEN") from exc
-    except RepositoryNotFoundError as exc:
-        raise ModelUnavailable(f"the hub has no '{entry.model_id}', or HF_TOKEN may not see it") from exc
+    except HfHubHTTPError as exc:
+        if isinstance(exc, RepositoryNotFoundError) or exc.response.status_code == 401:
+            raise ModelUnavailable(f"the hub has no '{entry.model_id}', or HF_TOKEN may not see it") from exc
+        raise ModelUnavailable(f"'{entry.model_id}' cannot be fetched: {type(exc).__name__}") from exc
     except OfflineModeIsEnabled as exc:
         raise ModelUnavailable(f"'{entry.model_id}' is not on the volume, and HF_HUB_OFFLINE is set") from exc
     except Exception as exc:
@@ -139,12 +168,12 @@ def _snapshot(root: Path, entry: Entry) -> Path | None:
     repo = _repo_folder(root, entry.model_id)
     if repo is None:
         return None
-    found = repo / "snapshots" / _commit(repo, entry.revision)
-    return found if _is_whole(found) else None
+    found = (repo / "snapshots" / commit for commit in _commits(repo, entry.revision))
+    return next((f for f in found if _is_whole(f) and not _unfinished(repo, f.name).exists()), None)
 
 
 def _repo_folder(root: Path, model_id: str) -> Path | None:
-    name = "models--" + model_id.replace("/", "--")
+    name = _folder_name(model_id)
     if not root.is_dir():
         return None
     if (root / name).is_dir():
@@ -152,29 +181,66 @@ def _repo_folder(root: Path, model_id: str) -> Path | None:
     return next((f for f in root.iterdir() if f.name.lower() == name.lower()), None)  # RunPod's are lower-cased
 
 
-def _commit(repo: Path, revision: str) -> str:
+def _folder_name(model_id: str) -> str:
+    return "models--" + model_id.replace("/", "--")
+
+
+def _unfinished(repo: Path, commit: str) -> Path:
+    """There while a download of ours goes on, or after it was broken off."""
+    return repo / f".unfinished-{commit}"
+
+
+def _commits(repo: Path, revision: str) -> list[str]:
+    """The snapshots that may stand for a revision, the likeliest first."""
     if COMMIT.fullmatch(revision):
-        return revision
+        return [revision]
     ref = repo / "refs" / revision
-    if ref.is_file():
-        return ref.read_text().strip()
-    snapshots = sorted((repo / "snapshots").glob("*"), key=lambda f: f.stat().st_mtime)
-    return snapshots[-1].name if snapshots and revision == "main" else "none"
+    named = [ref.read_text().strip()] if ref.is_file() else []
+    if revision != "main":
+        return named
+    newest_first = sorted((repo / "snapshots").glob("*"), key=lambda f: f.stat().st_mtime, reverse=True)
+    return named + [f.name for f in newest_first if f.name not in named]
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether every component that a diffusers folder names is there, with no dangling link among its files."""
-    index = folder / "model_index.json"
-    if not index.is_file():
+    """Whether every component that a diffusers folder names can be loaded: no part, weight or shard is missing."""
+    try:
+        index = json.loads((folder / "model_index.json").read_text())
+    except (OSError, ValueError):
         return False
-    parts = [k for k, v in json.loads(index.read_text()).items() if isinstance(v, list) and v[0]]
-    return all(any((folder / part).glob("*")) for part in parts) and all(f.exists() for f in folder.rglob("*"))
+    parts = [folder / k for k, v in index.items() if isinstance(v, list) and v[0]]
+    return all(_part_is_whole(part) for part in parts) and all(f.exists() for f in folder.rglob("*"))
+
+
+def _part_is_whole(part: Path) -> bool:
+    names = {f.name for f in part.glob("*")}
+    if "config.json" not in names:  # a scheduler, tokenizer or image processor
+        return any(n.endswith(".json") for n in names)
+    if any(n.endswith(".safetensors") and not SHARD.search(n) for n in names):
+        return True
+    return any(_shards(index) <= names for index in part.glob("*.safetensors.index*.json"))
+
+
+def _shards(index: Path) -> set[str]:
+    try:
+        return set(json.loads(index.read_text())["weight_map"].values())
+    except (OSError, ValueError, KeyError):
+        return {"a list that can be read"}
 
 
 def _folder(model_id: str, path: Path) -> ModelSource | None:
     if not _is_whole(path):
         return None
+    files = sorted(f for f in path.rglob("*") if f.is_file() and f.suffix in (*TEXTS, ".safetensors"))
+    state = tuple((f.relative_to(path).as_posix(), f.stat().st_size, f.stat().st_mtime_ns) for f in files)
+    return ModelSource(model_id, f"sha256-{_digest(path, state)[:16]}", path)
+
+
+@lru_cache(maxsize=64)
+def _digest(path: Path, state: tuple[tuple[str, int, int], ...]) -> str:
+    """The hash of a folder's files; read again only when `state` (names, sizes, times) is another."""
     digest = hashlib.sha256()
-    for file in sorted(f for f in path.rglob("*") if f.is_file() and f.suffix in (".json", ".safetensors")):
-        digest.update(file.relative_to(path).as_posix().encode() + hashlib.sha256(file.read_bytes()).digest())
-    return ModelSource(model_id, f"sha256-{digest.hexdigest()[:16]}", path)
+    for name, _, _ in state:
+        with (path / name).open("rb") as file:
+            digest.update(name.encode() + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
