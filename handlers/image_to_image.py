@@ -43,6 +43,7 @@ def run(model: Diffusion, params: ImageToImageParams, ctx: Context) -> None:
         own["strength"] = params.strength
     if model.family.image_guidance:
         own["image_guidance_scale"] = params.image_guidance_scale
+    ctx.effective(strength=own.get("strength"), image_guidance_scale=own.get("image_guidance_scale"))
     sample(model, "image-to-image", params, ctx, **own)
 
 

@@ -103,6 +103,9 @@ def _errors() -> Iterator[None]:
     except ENDINGS as error:
         typer.secho(str(error), fg="red", err=True)
         raise typer.Exit(1) from None
+    except OSError as error:
+        typer.secho(f"{error.filename or 'input/output'}: {error.strerror or error}", fg="red", err=True)
+        raise typer.Exit(1) from None
 
 
 def _client(endpoint: str | None, pipeline: str | None, key_env: str | None) -> "Client":

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from shared.job import Clock
 
 NEWEST = 0.2  # weight of the newest run in a running mean
+MOST_AWAY = 4  # jobs that wait for something other than the device, while the device has room for more
 
 
 @dataclass
@@ -14,6 +15,7 @@ class _Ticket:
     kind: str
     started_at: float | None = None
     free_at: float | None = None
+    away: bool = False
 
 
 class Backlog:
@@ -32,7 +34,13 @@ class Backlog:
     def accepted(self, job_id: str, kind: str) -> None:
         """A job was taken; it will want the device."""
         with self._lock:
-            self._tickets[job_id] = _Ticket(kind)
+            self._tickets.setdefault(job_id, _Ticket(kind))
+
+    def away(self, job_id: str, *, away: bool) -> None:
+        """The job waits for a network before it can want the device, or does so no longer."""
+        with self._lock:
+            if ticket := self._tickets.get(job_id):
+                ticket.away = away
 
     def started(self, job_id: str) -> None:
         """The device is the job's."""
@@ -57,7 +65,9 @@ class Backlog:
     def remaining_s(self) -> float:
         """Seconds until the device is free; infinite when a job's length is not known."""
         with self._lock:
-            return sum(self._left(t) for t in self._tickets.values())
+            if sum(t.away for t in self._tickets.values()) >= MOST_AWAY:
+                return math.inf
+            return sum(self._left(t) for t in self._tickets.values() if not t.away)
 
     def room(self, limit_s: float) -> int:
         """How many more jobs fit below `limit_s` of work: 1 while nothing is known."""

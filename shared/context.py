@@ -76,8 +76,16 @@ class JobContext:
             step=step,
             steps=steps,
             eta_s=None if left_s is None else round(left_s, 2),
-            preview=preview_data_url(preview()) if preview and self._preview_is_due() else None,
+            preview=self._picture(preview) if preview and self._preview_is_due() else None,
         )
+
+    def _picture(self, preview: "Callable[[], Image]") -> str | None:
+        """A preview as a data URL; one that cannot be had must not end the job that it is of."""
+        try:
+            return preview_data_url(preview())
+        except Exception as exc:  # noqa: BLE001 whatever a decoder raises
+            self.note(preview_failed=type(exc).__name__)
+            return None
 
     def image(self, image: "Image", *, seed: int | None = None, nsfw: bool = False) -> None:
         """See schemas.Context."""

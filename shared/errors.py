@@ -22,7 +22,9 @@ Ending                          code                   HTTP  retryable
 A message says what was wrong and what to do about it. It reaches the caller as it is: no paths, no secrets.
 """
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
+
+AnyError = TypeVar("AnyError", bound=BaseException)
 
 Ruin = Literal["out_of_memory", "device_lost"]  # how the device itself can end a piece of work
 
@@ -169,6 +171,15 @@ class DeadlineExceeded(Stopped):
 
 
 ENDINGS = (JobError, Stopped)  # for `except`: all that a job can end in
+
+
+def forget_frames(error: AnyError) -> AnyError:
+    """The error without the stack frames that it passed: their variables are pictures, latents and whole models."""
+    seen: BaseException | None = error
+    while seen is not None:
+        seen.__traceback__ = None
+        seen = seen.__cause__ or seen.__context__
+    return error
 
 
 def _leaves(root: type[Ending]) -> list[type[Ending]]:

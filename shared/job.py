@@ -68,6 +68,12 @@ class CancelToken:
                 return
         callback()
 
+    def forget(self, callback: Callable[[], None]) -> None:
+        """Call that one no more, and hold no reference to it."""
+        with self._lock:
+            if callback in self._callbacks:
+                self._callbacks.remove(callback)
+
     def is_cancelled(self) -> bool:
         """Whether somebody asked for a stop."""
         return self._stop.is_set()
@@ -95,11 +101,13 @@ class Job:
     result_limit: int | None = None
     clock: Clock = time.monotonic
     deadline: float | None = None
+    on_device_since: float | None = None
 
     def start_clock(self, default_timeout_s: float) -> None:
         """Set the deadline, now that the device is the job's."""
         limits = [default_timeout_s] + ([self.timeout_s] if self.timeout_s else [])
-        self.deadline = self.clock() + min(limits)
+        self.on_device_since = self.clock()
+        self.deadline = self.on_device_since + min(limits)
 
     def check(self) -> None:
         """Raise Cancelled or DeadlineExceeded when the job must stop."""

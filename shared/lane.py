@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from shared.errors import Cancelled, DeviceLost, OutOfMemory, Ruin
 from shared.job import Job
@@ -13,11 +13,19 @@ from shared.job import Job
 T = TypeVar("T")
 
 
-@dataclass
+class Free(Protocol):
+    """Gives memory back: what can be had without harm, or everything that no job uses."""
+
+    def __call__(self, *, everything: bool) -> None:
+        """Called on the lane's thread, between two attempts at a job or after the last."""
+
+
+@dataclass(eq=False)
 class _Task:
     job: Job
     work: Callable[[], Any]
     future: "Future[Any]" = field(default_factory=Future)
+    drop: Callable[[], None] = lambda: None
 
 
 class Lane:
@@ -28,12 +36,11 @@ class Lane:
     the platform to hand its jobs out again.
     """
 
-    def __init__(
-        self, classify: Callable[[BaseException], Ruin | None], free: Callable[[], None], *, slots: int = 1
-    ) -> None:
+    def __init__(self, classify: Callable[[BaseException], Ruin | None], free: Free, *, slots: int = 1) -> None:
         self._classify = classify
         self._free = free
         self._waiting: deque[_Task] = deque()
+        self._running: set[_Task] = set()
         self._changed = threading.Condition()
         self._closed = False
         self.broken = False
@@ -44,11 +51,18 @@ class Lane:
     def submit(self, job: Job, work: Callable[[], T]) -> "Future[T]":
         """Queue the work; a job cancelled while it waits leaves the queue at once."""
         task = _Task(job, work)
+        task.drop = lambda: self._drop(task)
+        future = task.future
         with self._changed:
             self._waiting.append(task)
             self._changed.notify()
-        job.cancel.on_cancel(lambda: self._drop(task))
-        return task.future
+        job.cancel.on_cancel(task.drop)
+        return future
+
+    def holds(self, job: Job) -> bool:
+        """Whether the job waits for the device or is on it."""
+        with self._changed:
+            return any(task.job is job for task in (*self._waiting, *self._running))
 
     def waiting(self) -> int:
         """How many jobs wait for the device."""
@@ -70,18 +84,33 @@ class Lane:
     def _serve(self) -> None:
         while task := self._next():
             self._run(task)
+            del task  # its work and its result may hold device memory
 
     def _next(self) -> _Task | None:
         with self._changed:
             self._changed.wait_for(lambda: self._closed or (self._waiting and not self.broken))
-            return self._waiting.popleft() if self._waiting and not self.broken else None
+            if not self._waiting or self.broken:
+                return None
+            task = self._waiting.popleft()
+            self._running.add(task)
+            return task
 
     def _run(self, task: _Task) -> None:
+        """One task to its end; the place is free again before anybody hears of the end."""
+        result, error = None, None
         try:
-            task.future.set_result(self._attempt(task, last=False))
+            result = self._attempt(task, last=False)
         except BaseException as exc:  # noqa: BLE001 whatever ended the work is the caller's to see
-            task.future.set_exception(exc)
-        del task  # its result may hold device memory
+            error = exc
+        with self._changed:
+            self._running.discard(task)
+        task.job.cancel.forget(task.drop)  # else the job would hold its work, and with it all that it made
+        task.work = lambda: None
+        if error is None:
+            task.future.set_result(result)
+        else:
+            task.future.set_exception(error)
+        del error
 
     def _attempt(self, task: _Task, *, last: bool) -> Any:
         try:
@@ -89,19 +118,24 @@ class Lane:
             return task.work()
         except BaseException as exc:
             ruin = self._classify(exc)
+            if ruin is None:
+                raise
+            if ruin == "out_of_memory":
+                ruin = self._release(exc, everything=last)
             if ruin == "device_lost":
                 self.broken = True
                 raise DeviceLost("the device failed and this worker restarts; submit the job again") from exc
-            if ruin is None:
-                raise
             if last:
-                self._release(exc)
                 raise OutOfMemory(
                     "the job does not fit into the device's memory; ask for fewer or smaller images"
                 ) from None
-            self._release(exc)
         return self._attempt(task, last=True)  # outside the except block, whose traceback holds the tensors
 
-    def _release(self, exc: BaseException) -> None:
+    def _release(self, exc: BaseException, *, everything: bool) -> Ruin:
+        """Give memory back; a device on which even that fails is lost."""
         exc.__traceback__ = None  # its frames hold the tensors that did not fit beside the new one
-        self._free()
+        try:
+            self._free(everything=everything)
+        except Exception as failure:  # noqa: BLE001 whatever the driver raises
+            return self._classify(failure) or "device_lost"
+        return "out_of_memory"

@@ -17,7 +17,16 @@ from pydantic import ValidationError
 from shared import logs, receipts
 from shared.backlog import Backlog
 from shared.context import JobContext, NestedContext
-from shared.errors import ENDINGS, Internal, InvalidInput
+from shared.errors import (
+    ENDINGS,
+    Internal,
+    InvalidInput,
+    JobError,
+    ModelUnavailable,
+    Ruin,
+    Stopped,
+    forget_frames,
+)
 from shared.job import Clock, Job
 from shared.lane import Lane
 from shared.media.deliver import Deliverer
@@ -32,6 +41,7 @@ from shared.schemas import MEDIA_TYPES, Envelope, Handler, ImageFormat, Made, Mo
 from shared.settings import Settings
 
 BESIDE_OUTPUTS = 2048  # bytes of a serialised result that are neither outputs, metrics nor receipt
+MAX_ECHO = 64  # characters of a wrong name that its error repeats
 MAX_JOBS_AT_ONCE = 64  # prepared or delivered at the same time; the device still takes them one by one
 
 
@@ -58,9 +68,11 @@ class Runner:
         self.settings = settings
         self.registry = registry
         self.catalog = Catalog.from_settings(settings)
+        self._whole_catalog = Catalog.from_settings(settings.model_copy(update={"pipeline": None, "model_id": None}))
+        self._served = self._pipelines()
         self.store = Store(settings.model_dir, token=_plain(settings.hf_token))
         self.pool = Pool(self.device)
-        self.lane = Lane(devices.classify, self.pool.evict_idle)
+        self.lane = Lane(self._classify, self.pool.free)
         self.backlog = Backlog(clock)
         self.signer = receipts.Signer(_plain(settings.receipt_key))
         self._device: devices.Device | None = None
@@ -75,11 +87,25 @@ class Runner:
 
     def pipelines(self) -> list[str]:
         """The pipelines that this worker serves: those with a model in its catalog, and those that need none."""
-        if self.settings.pipeline:
-            return [self.settings.pipeline]
+        return self._served
+
+    def _pipelines(self) -> list[str]:
+        if own := self.settings.pipeline:
+            if self.registry.get(own).load:
+                self.catalog.resolve(own, None)
+            return [own]
         modelled = self.catalog.pipelines()
-        free = [n for n in self.registry.names() if n not in modelled and self.registry.get(n).load is None]
-        return modelled + free
+        for name in modelled:
+            self.registry.get(name)
+        return modelled + [n for n in self.registry.names() if n not in modelled and not self.registry.get(n).load]
+
+    def _classify(self, exc: BaseException) -> Ruin | None:
+        if isinstance(exc, ENDINGS):
+            return None
+        ruin = devices.classify(exc)
+        if ruin is None and self._device is not None and devices.is_lost(self._device):
+            return "device_lost"
+        return ruin
 
     def device(self) -> devices.Device:
         """The device, chosen when the first model wants it: a worker without models never imports torch."""
@@ -89,9 +115,13 @@ class Runner:
 
     def submit(self, job: Job) -> "Future[dict[str, Any]]":
         """Start on a job; the future ends with its result or with an Ending, and with nothing else."""
-        named = job.input.get("pipeline") if isinstance(job.input, dict) else None
-        self.backlog.accepted(job.id, str(named or self.settings.pipeline))
+        self.backlog.accepted(job.id, self.kind_of(job.input))
         return self._jobs.submit(self._run_logged, job)
+
+    def kind_of(self, job_input: Any) -> str:
+        """What the backlog's estimates go by; for any input, also one that will be refused."""
+        named = job_input.get("pipeline") if isinstance(job_input, dict) else None
+        return str(named or self.settings.pipeline or "")
 
     def warm(self) -> None:
         """Load the catalog's warm models and run each once, then keep the collector off what was imported."""
@@ -104,7 +134,8 @@ class Runner:
     def _warm(self, entry: Entry, handler: Handler) -> None:
         if handler.warmup:
             params = {**entry.defaults, **handler.warmup}
-            self.submit(Job("warm-up", {"pipeline": entry.pipeline, "model_id": entry.model_id, **params})).result()
+            job = Job("warm-up", {"pipeline": entry.pipeline, "model_id": entry.model_id, **params})
+            self._jobs.submit(self._run_logged, job).result()  # not `submit`: its length is not typical
         elif handler.load:
             with self.pool.acquire(handler.load, self.store.ensure(entry)):
                 logs.stage("loaded", "warm-up", model=entry.model_id)
@@ -118,9 +149,11 @@ class Runner:
         if not isinstance(job.input, dict) or not job.input:
             raise InvalidInput('the job has no input; send {"input": {"pipeline": ..., ...}}')
         envelope, given = _split(job.input)
-        pipeline = self._pipeline(envelope)
+        return self._planned(self._pipeline(envelope), envelope, given, self.catalog)
+
+    def _planned(self, pipeline: str, envelope: Envelope, given: dict[str, Any], catalog: Catalog) -> Plan:
         handler = self.registry.get(pipeline)
-        entry = self._entry(pipeline, handler, given)
+        entry = _entry(pipeline, handler, given, catalog)
         defaults = {k: v for k, v in (entry.defaults if entry else {}).items() if k in handler.params.model_fields}
         params = _validated(handler.params, {**defaults, **{k: v for k, v in given.items() if v is not None}})
         if handler.validate:
@@ -133,41 +166,43 @@ class Runner:
         if name is None:
             raise InvalidInput(f"input.pipeline is missing; this worker serves: {', '.join(served)}")
         if name not in served:
-            raise InvalidInput(f"this worker does not serve '{name}'; it serves: {', '.join(served)}")
+            raise InvalidInput(f"this worker does not serve '{name[:MAX_ECHO]}'; it serves: {', '.join(served)}")
         return name
 
-    def _entry(self, pipeline: str, handler: Handler, given: dict[str, Any]) -> Entry | None:
-        if handler.load is None:
-            return None
-        asked = given.get("model_id")
-        return self.catalog.resolve(pipeline, asked if isinstance(asked, str) and asked else None)
-
     def _run_logged(self, job: Job) -> dict[str, Any]:
+        """Run, log the end, and let nothing but an Ending out: without its frames, which hold what the run held."""
         begun = job.clock()
         try:
             result = self._run(job)
-        except ENDINGS as ending:
-            logs.stage("ended", job.id, code=ending.code, seconds=_since(begun, job), reason=ending.message)
-            raise
-        except BaseException as exc:
-            error_id = secrets.token_hex(4)
-            logs.logger.exception("internal error", extra={"fields": {"job": job.id, "error_id": error_id}})
-            raise Internal(f"an error of this worker; its log has it under {error_id}", error_id=error_id) from exc
+            logs.stage("ended", job.id, code="completed", seconds=_since(begun, job))
+            return result
+        except ENDINGS as exc:
+            ending: JobError | Stopped = exc
+        except BaseException as exc:  # noqa: BLE001 logged here, hidden from the caller
+            ending = _internal(job, exc)
         finally:
             self.backlog.ended(job.id)
-        logs.stage("ended", job.id, code="completed", seconds=_since(begun, job))
-        return result
+        # a message about the input may repeat what was put into the wrong field
+        reason = None if isinstance(ending, InvalidInput) else ending.message
+        logs.stage("ended", job.id, code=ending.code, seconds=_since(begun, job), reason=reason)
+        try:
+            raise forget_frames(ending)
+        finally:
+            del ending
 
     def _run(self, job: Job) -> dict[str, Any]:
         accepted_at, metrics = time.time(), JobMetrics(job.clock)
         plan = self.plan(job)
         context = JobContext(job, metrics, self.backlog, self._encode_later(plan, metrics), self._nested)
         logs.stage("taken", job.id, pipeline=plan.pipeline, model=plan.model_id)
+        self.backlog.away(job.id, away=True)
         source = self._prepare(job, plan, context)
+        self.backlog.away(job.id, away=False)
         queued_at = job.clock()
         started_at = self.lane.submit(job, lambda: self._on_device(job, plan, source, context, queued_at)).result()
         ended_at = time.time()
         outputs = context.outputs()
+        job.cancel.check()  # before anything of it leaves this worker
         receipt = self._receipt(
             job, plan, source, context, outputs, receipts.Times(accepted_at, started_at, ended_at)
         )
@@ -179,9 +214,13 @@ class Runner:
         self._load_media(plan.params, job, context)
         if plan.entry is None:
             return None
-        source = self.store.ensure(plan.entry, on_download=lambda: context.report("downloading"))
+        source = self.store.ensure(plan.entry, on_download=lambda: self._downloading(job, plan, context))
         job.check()
         return source
+
+    def _downloading(self, job: Job, plan: Plan, context: JobContext) -> None:
+        logs.stage("downloading", job.id, model=plan.model_id)
+        context.report("downloading")
 
     def _load_media(self, params: Params, job: Job, context: JobContext) -> None:
         with context.metrics.measure("fetch"):
@@ -229,13 +268,16 @@ class Runner:
 
     def _nested(self, outer: JobContext, pipeline: str, given: dict[str, Any]) -> list[Made]:
         """A pipeline run by another, on the device that the job holds already."""
-        plan = self.plan(Job(outer.job.id, {"pipeline": pipeline, **given}))
+        plan = self._planned(pipeline, Envelope(), given, self._whole_catalog)
         inner = NestedContext(outer)
         self._load_media(plan.params, outer.job, outer)
         if plan.handler.load is None or plan.entry is None:
             plan.handler.run(None, plan.params, inner)
             return inner.made
-        with self.pool.acquire(plan.handler.load, self.store.ensure(plan.entry)) as model:
+        source = self.store.find(plan.entry)
+        if source is None:  # the device must not wait for a network
+            raise ModelUnavailable(f"'{plan.model_id}' must be on the volume before another pipeline can run it")
+        with self.pool.acquire(plan.handler.load, source) as model:
             plan.handler.run(model, plan.params, inner)
         return inner.made
 
@@ -285,6 +327,19 @@ class Runner:
         logs.stage("delivered", job.id, outputs=len(outputs), seconds=_since(begun, job))
         images = [output.as_dict(url) for output, url in zip(outputs, urls, strict=True)]
         return {**({"images": images} if images else {}), "metrics": context.metrics.as_dict(), "receipt": receipt}
+
+
+def _entry(pipeline: str, handler: Handler, given: dict[str, Any], catalog: Catalog) -> Entry | None:
+    if handler.load is None:
+        return None
+    asked = given.get("model_id")
+    return catalog.resolve(pipeline, asked if isinstance(asked, str) and asked else None)
+
+
+def _internal(job: Job, exc: BaseException) -> Internal:
+    error_id = secrets.token_hex(4)
+    logs.logger.error("internal error", extra={"fields": {"job": job.id, "error_id": error_id}}, exc_info=exc)
+    return Internal(f"an error of this worker; its log has it under {error_id}", error_id=error_id)
 
 
 def _split(given: dict[str, Any]) -> tuple[Envelope, dict[str, Any]]:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,9 +25,10 @@ def serve(*, workers: int, port: int, data: Path, strict: bool, as_json: bool) -
     """Start, say where, and wait for SIGINT or SIGTERM."""
     console = Console(stderr=True, highlight=False)
     settings = Settings.from_env()
-    with _stop_signal() as stop:
+    with _stop_signal() as stop, _interrupted(console):
         console.print(f"starting {workers} worker{'s' if workers > 1 else ''}; logs in {data / 'logs'}")
         with local_endpoint(data, workers=workers, port=port, strict=strict, settings=settings) as endpoint:
+            stop.armed = True
             remember(Endpoint("media", endpoint.url, endpoint.key))
             _announce(endpoint, console, as_json=as_json)
             stop.wait()
@@ -42,6 +44,8 @@ def local_endpoint(data: Path, *, workers: int, port: int, settings: Settings, s
     data.mkdir(parents=True, exist_ok=True)
     env = {} if settings.models or settings.model_id else {"MODELS": str(_demo_catalog(data).resolve())}
     # each worker's torch would take every core, and spin for them
+    paths = {"HANDLERS": settings.handlers, "MODELS": settings.models, "MODEL_DIR": settings.model_dir}
+    env |= {name: str(path.resolve()) for name, path in paths.items() if path}  # workers start in another folder
     env["OMP_NUM_THREADS"] = variable("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // workers))
     own_key = settings.pilotlight_api_key
     try:
@@ -54,6 +58,7 @@ def local_endpoint(data: Path, *, workers: int, port: int, settings: Settings, s
             strict=strict,
             allow_private_hosts=settings.allow_private_hosts,
             drain_s=settings.drain_s,
+            ready_timeout_s=None,
         )
     except OSError as exc:
         raise InvalidInput(f"port {port} cannot be used ({exc.strerror}); choose another with --port") from exc
@@ -78,12 +83,27 @@ def _announce(endpoint: LocalEndpoint, console: Console, *, as_json: bool) -> No
 
 
 @contextmanager
-def _stop_signal() -> Iterator[threading.Event]:
-    """Set by SIGINT or SIGTERM, also while things are still starting."""
-    stop = threading.Event()
+def _interrupted(console: Console) -> Iterator[None]:
+    """End without a traceback when told to stop before everything was up, or a second time."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print("stopped")
+        sys.exit(130)
+
+
+class _Stop(threading.Event):
+    """Set by a signal once it is armed; before, while things are starting, and the second time, it interrupts."""
+
+    armed = False
+
+
+@contextmanager
+def _stop_signal() -> Iterator[_Stop]:
+    stop = _Stop()
 
     def on_signal(*_: object) -> None:
-        if stop.is_set():
+        if stop.is_set() or not stop.armed:
             raise KeyboardInterrupt
         stop.set()
 

@@ -1,5 +1,6 @@
 """An endpoint with its workers on this machine, to be used in a `with` statement."""
 
+import math
 import secrets
 import threading
 import time
@@ -26,7 +27,7 @@ class LocalEndpoint:
         key: what clients send; a new one when not given.
         command: what a worker is.
         post: delivers webhooks; by default with the fetcher's policy and `allow_private_hosts`.
-        ready_timeout_s: how long to wait for each endpoint's first worker.
+        ready_timeout_s: how long to wait for each endpoint's first worker; None while it lives, for it may download.
 
     Raises:
         InvalidInput: when another process owns the data folder.
@@ -47,7 +48,7 @@ class LocalEndpoint:
         post: Post | None = None,
         allow_private_hosts: str = "",
         ping_interval_ms: int = 1000,
-        ready_timeout_s: float = 300.0,
+        ready_timeout_s: float | None = 300.0,
         drain_s: float = 30.0,
     ) -> None:
         endpoints = endpoints or {"media": {}}
@@ -122,13 +123,14 @@ class LocalEndpoint:
             raise
 
     def _wait_ready(self, endpoint: str, pool: WorkerPool) -> None:
-        until = time.monotonic() + self._ready_timeout_s
+        timeout_s = math.inf if self._ready_timeout_s is None else self._ready_timeout_s
+        until = time.monotonic() + timeout_s
         while not self._ready[endpoint].wait(0.1):
             if pool.error is not None:
                 raise pool.error
             if time.monotonic() > until:
                 raise InsufficientCapacity(
-                    f"no worker of `{endpoint}` was ready within {self._ready_timeout_s:.0f} s; see {self.logs}"
+                    f"no worker of `{endpoint}` was ready within {timeout_s:.0f} s; see {self.logs}"
                 )
 
     def stop(self) -> None:

@@ -34,6 +34,10 @@ class ProgressSender:
             with contextlib.suppress(RuntimeError):  # the loop is gone: the process is ending
                 self._loop.call_soon_threadsafe(self._offer, event)
 
+    def stop(self) -> None:
+        """Send nothing more: the platform has ended the job."""
+        self._closed = True
+
     async def close(self) -> None:
         """Wait for the post in flight; what has not left by now, the result makes obsolete."""
         self._closed = True

@@ -18,6 +18,7 @@ GATE_POLL_S = 0.01
 GATE_MAX_S = 20  # the SDK cancels a fetch after 90 s, and with it a poll that may be bringing a job
 BACK_OFF_S = (0.5, 5.0)
 PR_SET_PDEATHSIG = 1
+TOO_MANY_REQUESTS = 429
 
 TakenJobs = list[dict[str, Any]] | None
 
@@ -42,18 +43,25 @@ def die_with_parent() -> None:
 
 
 class Loop:
-    """Takes jobs by the device's backlog, drops its polls on SIGTERM, and sees each result leave.
+    """Takes jobs by the device's backlog, drops its polls on SIGTERM, and loses no stop.
 
     The SDK looks its functions up in `rp_scale` when the loop starts (runpod 1.12); `install` replaces them there.
     """
 
     def __init__(
-        self, backlog: Backlog, *, take_ahead_s: float, drain_s: float, on_posted: Callable[[str], None]
+        self,
+        backlog: Backlog,
+        kind_of: Callable[[Any], str],
+        *,
+        take_ahead_s: float,
+        drain_s: float,
+        is_broken: Callable[[], bool] = lambda: False,
     ) -> None:
         self._backlog = backlog
+        self._kind_of = kind_of
         self._ahead_s = take_ahead_s
         self._drain_s = drain_s
-        self._on_posted = on_posted
+        self._is_broken = is_broken
         self._closing: asyncio.Event | None = None
         self._failures = 0
         self._not_begun: set[str] = set()
@@ -86,22 +94,28 @@ class Loop:
             room = self._backlog.room(2 * self._ahead_s) if self._ahead_s else 1
             taken: TakenJobs = await self._unless_closing(self._get_job(session, min(wanted, room)))
             self._failures = 0
-        except _connection_errors() as exc:
+        except _failures() as exc:
+            if getattr(exc, "status", None) == TOO_MANY_REQUESTS:
+                raise  # the SDK waits 5 s by itself
             await self._back_off(exc)
             return None
         for job in taken or []:
             self._not_begun.add(str(job.get("id")))
-            self._backlog.accepted(str(job.get("id")), _kind(job))
+            self._backlog.accepted(str(job.get("id")), self._kind_of(job.get("input")))
         return taken
 
     async def stops(self, session: Any) -> list[str]:
-        """The jobs that the platform wants stopped; the SDK forgets those that it has not begun yet, we do not."""
+        """The jobs that the SDK is to stop. Those that it has not begun are kept back, for `run` to stop.
+
+        It would forget the stop of a job in its own queue; and a task that it cancels before its first turn never
+        runs at all, so that nothing would take the job off its books.
+        """
         stopped: list[str] = await self._unless_closing(self._get_stops(session)) or []
         self._stopped.update(self._not_begun.intersection(stopped))
-        return stopped
+        return [job_id for job_id in stopped if job_id not in self._not_begun]
 
     async def run(self, session: Any, config: dict[str, Any], job: dict[str, Any]) -> None:
-        """Run one job as the SDK does, then tell that its result has been posted."""
+        """Run one job as the SDK does, unless it was stopped before."""
         job_id = str(job.get("id"))
         self._not_begun.discard(job_id)
         try:
@@ -111,11 +125,10 @@ class Loop:
         finally:
             self._stopped.discard(job_id)
             self._backlog.ended(job_id)
-        self._on_posted(job_id)
 
     async def _nearly_free(self) -> bool:
         waited_s = 0.0
-        while len(self._backlog) and self._backlog.remaining_s() >= self._ahead_s:
+        while self._is_broken() or (len(self._backlog) and self._backlog.remaining_s() >= self._ahead_s):
             if waited_s > GATE_MAX_S or self._is_closing():
                 return False
             await asyncio.sleep(GATE_POLL_S)
@@ -164,12 +177,8 @@ class Loop:
         await self._unless_closing(asyncio.sleep(delay))
 
 
-def _connection_errors() -> tuple[type[BaseException], ...]:
+def _failures() -> tuple[type[BaseException], ...]:
+    """What a poll may end with; the SDK asks again at once, some 3,000 times a second."""
     import aiohttp
 
-    return (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, aiohttp.ServerTimeoutError)
-
-
-def _kind(job: dict[str, Any]) -> str:
-    given = job.get("input")
-    return str(given.get("pipeline")) if isinstance(given, dict) else ""
+    return (aiohttp.ClientError, ConnectionError)

@@ -7,6 +7,7 @@ test_input.json in the current folder, and `--rp_serve_api`.
 import asyncio
 import os
 import secrets
+import sys
 from typing import Any
 
 import handlers
@@ -22,6 +23,7 @@ from shared.settings import Settings
 RUN_LIMIT = 10_000_000 * 98 // 100  # bytes of a posted result; the platform drops what is larger
 SYNC_LIMIT = 20_000_000 * 98 // 100
 WATCH_EVERY_S = 1.0
+ANSWER_WITHIN_S = 3.0
 
 
 class Worker:
@@ -31,7 +33,6 @@ class Worker:
         self.runner = runner
         self._on_runpod = on_runpod
         self._session: Any = None
-        self._ruined_by: str | None = None
 
     async def handle(self, sdk_job: dict[str, Any]) -> dict[str, Any]:
         """Run one job, and answer in the SDK's shape; the SDK would send an exception's traceback to the caller.
@@ -45,24 +46,29 @@ class Worker:
             error_id = secrets.token_hex(4)
             logs.logger.exception("internal error", extra={"fields": {"job": sdk_job["id"], "error_id": error_id}})
             return {"error": str(Internal(f"an error of this worker; its log has it under {error_id}"))}
+        finally:
+            if self.runner.lane.broken:
+                self._end_soon(sdk_job["id"])
 
     async def _run(self, sdk_job: dict[str, Any]) -> dict[str, Any]:
         """Work is in the lane's thread, so that the loop goes on serving stop signals."""
         sender = ProgressSender(lambda progress: self._post_progress(sdk_job["id"], progress))
         job = self._job(sdk_job, sender)
         future = asyncio.wrap_future(self.runner.submit(job))
-        stopped = await self._until_off_device(job, future)
+        stopped = await self._until_off_device(job, future, sender)
         await sender.close()
         if stopped:
-            future.exception()
+            future.add_done_callback(lambda done: done.exception())  # nobody else asks for it
             raise asyncio.CancelledError
         return self._answer(job, future)
 
-    def exit_if_ruined(self, job_id: str) -> None:
-        """End the process once the job that ruined the device has its answer; the others are handed out again."""
-        if job_id == self._ruined_by:
-            logs.logger.error("the device is lost: this worker ends", extra={"fields": {"job": job_id}})
-            os._exit(1)
+    def _end_soon(self, job_id: str) -> None:
+        """End the process once this job, and those that are being delivered, have had time to be answered.
+
+        The jobs that wait for the device stay without an answer, and are handed out again.
+        """
+        logs.logger.error("the device is lost: this worker ends", extra={"fields": {"job": job_id}})
+        asyncio.get_running_loop().call_later(ANSWER_WITHIN_S, os._exit, 1)
 
     def _job(self, sdk_job: dict[str, Any], sender: ProgressSender) -> Job:
         timeout_ms = (sdk_job.get("policy") or {}).get("executionTimeout")
@@ -76,24 +82,33 @@ class Worker:
             result_limit=limit if self._on_runpod else None,
         )
 
-    async def _until_off_device(self, job: Job, future: "asyncio.Future[Any]") -> bool:
-        """Wait for the job to end; True when the platform stopped it. Stops may come again and again."""
+    async def _until_off_device(self, job: Job, future: "asyncio.Future[Any]", sender: ProgressSender) -> bool:
+        """Wait for the job to end; True when the platform stopped it. Stops may come again and again.
+
+        A stopped job that neither waits for the device nor is on it is over for the platform: what it fetches or
+        delivers in its thread ends by itself.
+        """
         stopped = False
-        while not future.done():
+        while not future.done() and not (stopped and not self.runner.lane.holds(job)):
             try:
                 await asyncio.wait({future}, timeout=WATCH_EVERY_S)
             except asyncio.CancelledError:
                 stopped = True
+                sender.stop()
                 job.cancel.cancel("the endpoint stopped the job")
             if self._hangs(job):
-                return await self._abandon(job, stopped)
+                await self._abandon(job, stopped)
         return stopped
 
     def _hangs(self, job: Job) -> bool:
-        asked_at = job.cancel.cancelled_at if job.cancel.is_cancelled() else job.deadline
-        return asked_at is not None and job.clock() - asked_at > self.runner.settings.hang_s
+        """Whether the job keeps the device although it was told to stop."""
+        if job.on_device_since is None or job.deadline is None or not self.runner.lane.holds(job):
+            return False
+        cancelled_at = job.cancel.cancelled_at
+        asked_at = job.deadline if cancelled_at is None else max(cancelled_at, job.on_device_since)
+        return job.clock() - asked_at > self.runner.settings.hang_s
 
-    async def _abandon(self, job: Job, stopped: bool) -> bool:
+    async def _abandon(self, job: Job, stopped: bool) -> None:
         """The device does not come back: report the job and end the process, which alone can free it."""
         logs.logger.error("the job does not stop: this worker ends", extra={"fields": {"job": job.id}})
         if not stopped:
@@ -106,7 +121,6 @@ class Worker:
         try:
             result: dict[str, Any] = future.result()
         except DeviceLost as lost:
-            self._ruined_by = job.id
             return {"error": str(lost), "refresh_worker": True}
         except ENDINGS as ending:
             return {"error": str(ending)}
@@ -144,24 +158,42 @@ def register_checks(runpod: Any, runner: Runner) -> None:
         if any("/" in e.model_id and not e.model_id.startswith(("demo/", "/")) for e in runner.catalog.entries):
             runner.store.write_root()
 
-    def warm_models_are_there() -> None:
+    def warm_models_can_be_had() -> None:
         for entry in runner.catalog.entries:
             if entry.warm:
-                runner.store.ensure(entry)
+                runner.store.check(entry)
 
     def models_run() -> None:
         runner.warm()
 
-    for check in (volume_is_writable, warm_models_are_there, device_works, models_run):  # the cheapest first
+    for check in (volume_is_writable, warm_models_can_be_had, device_works, models_run):  # the cheapest first
         runpod.serverless.register_fitness_check(check)
+
+
+def _settings() -> Settings:
+    try:
+        return Settings.from_env()
+    except ENDINGS as wrong:
+        logs.logger.error(str(wrong))
+        sys.exit(1)
+
+
+def _runner(settings: Settings) -> Runner:
+    """The runner, or the end of this process: a worker that could not run a job must not take one."""
+    try:
+        return Runner(settings, handlers.Folders(settings.handlers))
+    except ENDINGS as wrong:
+        logs.logger.error(str(wrong))
+        sys.exit(1)
 
 
 def main() -> None:
     """Start the worker under the SDK's loop."""
-    settings = Settings.from_env()
+    logs.set_up("INFO")
+    settings = _settings()
     logs.set_up(settings.log_level)
     on_runpod = settings.runpod_webhook_get_job is not None  # the SDK's own test for its production mode
-    runner = Runner(settings, handlers.Folders(settings.handlers))
+    runner = _runner(settings)
     runpod = sdk.import_runpod()
     worker = Worker(runner, on_runpod=on_runpod)
     config: dict[str, Any] = {"handler": worker.handle}
@@ -170,9 +202,10 @@ def main() -> None:
         register_checks(runpod, runner)
         loop = sdk.Loop(
             runner.backlog,
+            runner.kind_of,
             take_ahead_s=settings.take_ahead_s,
             drain_s=settings.drain_s,
-            on_posted=worker.exit_if_ruined,
+            is_broken=lambda: runner.lane.broken,
         )
         if loop.install():
             config["concurrency_modifier"] = lambda _: sdk.TAKEN_AT_ONCE

@@ -53,7 +53,7 @@ class Catalog:
         if settings.pipeline:
             entries = [e for e in entries if e.pipeline == settings.pipeline]
         if settings.model_id:
-            known = [e for e in entries if e.model_id == settings.model_id]
+            known = [e.model_copy(update={"warm": True}) for e in entries if e.model_id == settings.model_id]
             entries = known or _single(settings.pipeline, settings.model_id)
         return cls(entries, allow_any=settings.allow_any_model)
 
@@ -76,7 +76,7 @@ class Catalog:
         if self._allow_any and model_id and HUB_ID.fullmatch(model_id):
             return Entry(pipeline=pipeline, model_id=model_id, pinned=False)
         names = ", ".join(e.model_id for e in offered) or "none"
-        asked = f"model_id '{model_id}' is not" if model_id else f"no model for '{pipeline}' is"
+        asked = f"model_id '{model_id[:64]}' is not" if model_id else f"no model for '{pipeline}' is"
         raise InvalidInput(f"{asked} in this worker's catalog; it has: {names}")
 
 

@@ -18,9 +18,14 @@ RUIN_BY_MESSAGE: tuple[tuple[str, Ruin], ...] = (
     ("can't allocate memory", "out_of_memory"),
     ("CUBLAS_STATUS_ALLOC_FAILED", "out_of_memory"),
     ("CUDA error", "device_lost"),
+    ("CUDA driver error", "device_lost"),
+    ("Error [CUDA]", "device_lost"),  # Triton's
     ("CUDNN_STATUS_EXECUTION_FAILED", "device_lost"),
     ("CUDNN_STATUS_INTERNAL_ERROR", "device_lost"),
+    ("CUDNN_STATUS_MAPPING_ERROR", "device_lost"),
     ("CUBLAS_STATUS_EXECUTION_FAILED", "device_lost"),
+    ("CUBLAS_STATUS_INTERNAL_ERROR", "device_lost"),
+    ("CUBLAS_STATUS_NOT_INITIALIZED", "device_lost"),
 )
 
 
@@ -88,12 +93,32 @@ def free_memory() -> None:
 
 
 def classify(exc: BaseException) -> Ruin | None:
-    """Whether an error is the device's; imports nothing."""
+    """Whether an error, or one that it was raised from, is the device's; imports nothing."""
+    seen: BaseException | None = exc
+    while seen is not None:
+        if ruin := _ruin_of(seen):
+            return ruin
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+def _ruin_of(exc: BaseException) -> Ruin | None:
     if isinstance(exc, MemoryError):
         return "out_of_memory"
     if not isinstance(exc, RuntimeError):  # torch.OutOfMemoryError and torch.AcceleratorError are RuntimeErrors
         return None
     return next((ruin for part, ruin in RUIN_BY_MESSAGE if part in str(exc)), None)
+
+
+def is_lost(device: Device) -> bool:
+    """Whether a card has stopped computing, however the error was worded that made one ask; False off CUDA."""
+    if device.kind != "cuda":
+        return False
+    try:
+        works(device)
+    except Exception as exc:  # noqa: BLE001 whatever the driver raises
+        return classify(exc) != "out_of_memory"
+    return False
 
 
 def rss_bytes() -> int:

@@ -67,7 +67,7 @@ FAMILIES: dict[str, Family] = {
 }
 
 # Distilled without classifier-free guidance: any other scale spoils the picture (model cards of both).
-GUIDANCE_FREE = frozenset({"stabilityai/sd-turbo", "stabilityai/sdxl-turbo"})
+GUIDANCE_FREE = frozenset({"sd-turbo", "sdxl-turbo"})  # the last part of an id, or a folder's name
 
 
 @dataclass
@@ -82,7 +82,7 @@ class Diffusion:
     @property
     def guided(self) -> bool:
         """Whether the model takes classifier-free guidance at all."""
-        return self.source.model_id not in GUIDANCE_FREE
+        return self.source.model_id.rpartition("/")[2] not in GUIDANCE_FREE
 
     def pipeline(self, task: Task, scheduler: str | None, steps: int, *, safety_check: bool = True) -> Any:
         """A diffusers pipeline for one job, with a scheduler object of its own over the shared parts.
@@ -188,11 +188,18 @@ def on_step(ctx: Context, *, preview: bool) -> Callable[..., dict[str, Any]]:
     """A diffusers `callback_on_step_end` that reports to the context, which may stop the job there."""
 
     def report(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-        picture = (lambda: peek(pipe, tensors["latents"])) if preview else None
+        picture = (lambda: peek(pipe, tensors["latents"])) if preview and _can_peek(pipe.vae) else None
         ctx.step(step + 1, pipe.num_timesteps, preview=picture)
         return tensors
 
     return report
+
+
+def _can_peek(vae: Any) -> bool:
+    """Not in half precision where the checkpoint says that its decoder overflows there, as SDXL's does."""
+    import torch
+
+    return not (vae.dtype == torch.float16 and vae.config.get("force_upcast"))
 
 
 def peek(pipe: Any, latents: Any, longest: int = 32) -> "Image":

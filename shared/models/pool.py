@@ -56,10 +56,14 @@ class Pool:
         with self._lock:
             return {key[1]: warm.footprint for key, warm in self._warm.items()}
 
-    def evict_idle(self) -> None:
-        """Let go of every model that no job uses."""
+    def free(self, *, everything: bool) -> None:
+        """Give memory back: every model that no job uses, but for the last used unless `everything` is to go.
+
+        The last used is the one whose job ran out of memory: to load it again would cost more than it gives.
+        """
         with self._lock:
-            for key in [k for k, w in self._warm.items() if not w.leases]:
+            idle = [key for key, warm in self._warm.items() if not warm.leases]
+            for key in idle if everything else [key for key in idle if key != next(reversed(self._warm))]:
                 del self._warm[key]
         free_memory()
 

@@ -62,20 +62,19 @@ class Store:
         """
         if found := self.find(entry):
             return found
-        if entry.model_id.startswith(("demo/", "/", "./", "../")):
-            raise ModelUnavailable(f"model '{entry.model_id}' is not here, or is not whole")
+        _must_be_of_the_hub(entry)
         on_download()
         return self._download(entry)
 
-    def can_provide(self, entry: Entry) -> bool:
-        """Whether the model is here, or the hub says that it has it."""
-        if self.find(entry):
-            return True
-        try:
+    def check(self, entry: Entry) -> None:
+        """Whether the model is here, or the hub says that it has it; downloads nothing.
+
+        Raises:
+            ModelUnavailable: neither.
+        """
+        if not self.find(entry):
+            _must_be_of_the_hub(entry)
             self._files(entry)
-        except ModelUnavailable:
-            return False
-        return True
 
     def write_root(self) -> Path:
         """The first root that can be written; a volume that is not mounted is passed over, not made up.
@@ -124,6 +123,11 @@ class Store:
         api = HfApi(self._hub_url, token=self._token)
         info = _from_hub(entry, lambda: api.model_info(entry.model_id, revision=entry.revision))
         return str(info.sha), wanted_files([s.rfilename for s in info.siblings or []])
+
+
+def _must_be_of_the_hub(entry: Entry) -> None:
+    if entry.model_id.startswith(("demo/", "/", "./", "../")):
+        raise ModelUnavailable(f"model '{entry.model_id}' is not here, or is not whole")
 
 
 def wanted_files(names: list[str]) -> list[str]:

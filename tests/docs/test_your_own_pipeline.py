@@ -16,7 +16,7 @@ from templates.demo_models import judge
 from tests.studio import PAGE, ROOT, Studio, demo_models, write_page_handler
 
 PROMPT = "a red circle on a blue background"
-INPUT = {"pipeline": "contact-sheet", "prompt": PROMPT, "columns": 2, "rows": 1, "seed": 5}
+INPUT: dict[str, Any] = {"pipeline": "contact-sheet", "prompt": PROMPT, "columns": 2, "rows": 1, "seed": 5}
 
 
 def cells(file: bytes) -> list[Image.Image]:
@@ -32,7 +32,9 @@ def test_the_page_builds_a_pipeline_of_about_thirty_lines(tmp_path: Path) -> Non
 
 
 def test_it_runs_in_this_process(tmp_path: Path, studio: Studio) -> None:
+    """Also on a worker that serves nothing else: what it runs inside is not what clients may ask for."""
     env = {"HANDLERS": str(write_page_handler(tmp_path)), "MODELS": str(demo_models(tmp_path))}
+    env["PIPELINE"] = INPUT["pipeline"]
     settings = Settings.from_env(env)
     runner = Runner(settings, handlers.Folders(settings.handlers))
     result: dict[str, Any] = runner.submit(Job("here", INPUT)).result(timeout=120)

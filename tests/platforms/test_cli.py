@@ -33,6 +33,7 @@ class Terminal:
             MODELS=str(folder / "models.json"),
             DRAIN_S="20",
         )
+        self.cwd = ROOT
         self.record = folder / "config" / "pilotlight" / "endpoints.json"
 
     def run(self, *args: str, **env: str) -> "subprocess.CompletedProcess[str]":
@@ -50,7 +51,7 @@ class Terminal:
         return subprocess.Popen(
             [*PILOTLIGHT, *args],
             env=self.env,
-            cwd=ROOT,
+            cwd=self.cwd,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
@@ -208,6 +209,38 @@ def test_a_second_up_on_the_same_data_refuses_to_start(terminal: Terminal, up: U
     done = terminal.run("up", "--port", "0", "--data", str(terminal.folder / "data"))
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
+
+
+def test_a_signal_while_up_starts_stops_it_at_once(terminal: Terminal) -> None:
+    (terminal.folder / "never.py").write_text("import time\ntime.sleep(600)\n")
+    terminal.env["HANDLERS"] = str(terminal.folder)
+    process = terminal.start("up", "--json", "--port", "0", "--data", str(terminal.folder / "data"))
+    logs = terminal.folder / "data" / "logs"
+    until(lambda: logs.is_dir() and any(logs.iterdir()), "no worker was started")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 130
+    assert process.stdout is not None
+    assert process.stdout.read() == ""
+    process.stdout.close()
+
+
+def test_folders_may_be_named_from_where_the_command_is_run(terminal: Terminal) -> None:
+    mine = terminal.folder / "elsewhere" / "mine"
+    mine.mkdir(parents=True)
+    (mine / "doze.py").write_text((HANDLERS / "sleep.py").read_text())
+    terminal.env |= {"HANDLERS": "mine", "PYTHONPATH": str(ROOT)}
+    terminal.cwd = mine.parent
+    up = Up(terminal)
+    try:
+        assert "receipt" in up.client.run({"pipeline": "doze", "ms": 1})
+    finally:
+        up.end(signal.SIGTERM)
+
+
+def test_a_mistyped_pipeline_keeps_the_worker_from_starting(terminal: Terminal) -> None:
+    done = terminal.run("up", "--port", "0", "--data", str(terminal.folder / "data"), PIPELINE="slepe")
+    assert done.returncode == 1
+    assert "no pipeline 'slepe'; there are:" in done.stderr
 
 
 def test_a_taken_port_is_said_in_one_line(terminal: Terminal, up: Up) -> None:

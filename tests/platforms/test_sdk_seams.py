@@ -71,9 +71,13 @@ def backlog() -> Backlog:
 
 
 def loop_on(backlog: Backlog, *, ahead_s: float = 0.3) -> sdk.Loop:
-    loop = sdk.Loop(backlog, take_ahead_s=ahead_s, drain_s=5, on_posted=lambda job_id: None)
+    loop = sdk.Loop(backlog, kind_of, take_ahead_s=ahead_s, drain_s=5)
     assert loop.install()
     return loop
+
+
+def kind_of(job_input: Any) -> str:
+    return str(job_input["pipeline"])
 
 
 def a_job(name: str) -> dict[str, Any]:
@@ -84,7 +88,7 @@ def test_an_sdk_without_these_seams_is_left_alone(platform: Platform, monkeypatc
     from runpod.serverless.modules import rp_scale
 
     monkeypatch.delattr(rp_scale, "get_stop_signals")
-    assert not sdk.Loop(Backlog(Clock()), take_ahead_s=0.3, drain_s=5, on_posted=lambda job_id: None).install()
+    assert not sdk.Loop(Backlog(Clock()), kind_of, take_ahead_s=0.3, drain_s=5).install()
     assert rp_scale.get_job == platform.get_job
 
 
@@ -96,7 +100,7 @@ def test_an_sdk_that_looks_elsewhere_is_left_alone(platform: Platform, monkeypat
             self.jobs_fetcher = self.jobs_handler = None
 
     monkeypatch.setattr(rp_scale, "JobScaler", Scaler)
-    assert not sdk.Loop(Backlog(Clock()), take_ahead_s=0.3, drain_s=5, on_posted=lambda job_id: None).install()
+    assert not sdk.Loop(Backlog(Clock()), kind_of, take_ahead_s=0.3, drain_s=5).install()
     assert rp_scale.get_job == platform.get_job
 
 
@@ -149,7 +153,7 @@ def test_a_stop_for_a_job_that_has_not_begun_is_kept_until_it_would(platform: Pl
         loop = loop_on(backlog)
         platform.jobs, platform.stops = [a_job("stopped"), a_job("kept")], ["stopped", "unheard-of"]
         await loop.take(NOBODY, 256)
-        assert await loop.stops(NOBODY) == ["stopped", "unheard-of"]
+        assert await loop.stops(NOBODY) == ["unheard-of"], "the SDK could cancel its task before that had a turn"
         with pytest.raises(asyncio.CancelledError):
             await loop.run(NOBODY, {}, a_job("stopped"))
         await loop.run(NOBODY, {}, a_job("kept"))
@@ -172,6 +176,43 @@ def test_a_connection_error_is_waited_out(
         assert await loop.take(NOBODY, 256) == [a_job("next")]
 
     asyncio.run(run())
+
+
+def test_an_error_of_the_platform_is_waited_out_too(
+    platform: Platform, backlog: Backlog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the SDK asks again at once: thousands of requests a second for as long as the outage lasts."""
+    monkeypatch.setattr(sdk, "BACK_OFF_S", (0.001, 0.004))
+
+    async def run() -> None:
+        loop = loop_on(backlog)
+        for status in (500, 502, 401):
+            platform.failures = [answer(status)]
+            assert await loop.take(NOBODY, 256) is None
+        platform.failures = [answer(429)]
+        with pytest.raises(aiohttp.ClientResponseError):
+            await loop.take(NOBODY, 256)
+
+    asyncio.run(run())
+    assert len(platform.asked) == 4
+
+
+def test_nothing_is_asked_for_on_a_lost_device(platform: Platform, backlog: Backlog) -> None:
+    async def run() -> None:
+        loop = sdk.Loop(backlog, kind_of, take_ahead_s=0.3, drain_s=5, is_broken=lambda: True)
+        assert loop.install()
+        taking = asyncio.create_task(loop.take(NOBODY, 256))
+        await asyncio.sleep(5 * sdk.GATE_POLL_S)
+        assert not taking.done()
+        taking.cancel()
+
+    asyncio.run(run())
+    assert platform.asked == []
+
+
+def answer(status: int) -> aiohttp.ClientResponseError:
+    request: Any = None
+    return aiohttp.ClientResponseError(request, (), status=status)
 
 
 def test_sigterm_drops_a_held_poll_at_once(platform: Platform, backlog: Backlog) -> None:

@@ -1,13 +1,16 @@
 """The real RunPod worker under everything that happens to workers: cancels, kills, signals, failing devices."""
 
 import signal
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
 from shared.errors import Cancelled, DeadlineExceeded, Internal, InvalidInput, OutOfMemory
 from tests.platforms.lab import Lab, is_gone, until
+from tests.shared.media.loopback import Route, loopback, reply
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +164,61 @@ def test_a_lost_device_fails_its_job_and_hands_the_others_to_a_new_worker(quick_
     lab.client.wait(behind)
     assert lab.starts("behind") == 1
     assert "retries" not in lab.client.status(behind)
+
+
+def test_a_lost_device_ends_its_worker_also_when_its_job_was_cancelled(quick_lab: Lab) -> None:
+    """The worker would look alive, take jobs, and run none."""
+    lab = quick_lab
+    (pid,) = lab.worker_pids()
+    ruin = lab.client.submit({"pipeline": "ruin", "how": "device_lost", "after_ms": 1000})
+    lab.until_start_is_known(ruin)
+    lab.client.cancel(ruin)
+    until(lambda: is_gone(pid), "the worker goes on without a device")
+    lab.client.wait(lab.submit("next", 20))
+    assert lab.status(ruin) == "CANCELLED"
+
+
+def test_a_job_that_waits_for_its_input_does_not_keep_others_from_the_device(tmp_path: Path) -> None:
+    let_go = threading.Event()
+    with (
+        loopback({"/slow.png": held(let_go)}) as site,
+        Lab(tmp_path, env={"ALLOW_PRIVATE_HOSTS": site.netloc}) as lab,
+    ):
+        lab.learn()
+        fetching = lab.client.submit({"pipeline": "noise", "image": site.url("/slow.png")})
+        until(lambda: site.seen, "the worker does not fetch the picture")
+        lab.client.wait(lab.submit("next", 20))
+        assert lab.status(fetching) == "IN_PROGRESS"
+        let_go.set()
+        with pytest.raises(InvalidInput, match="404"):
+            lab.client.wait(fetching)
+
+
+def test_a_cancelled_job_off_the_device_harms_no_other(tmp_path: Path) -> None:
+    """Its delivery hangs longer than HANG_S; the worker has no reason to end, for the device is not held up."""
+    let_go = threading.Event()
+    with loopback({"/slow.png": held(let_go)}) as site:
+        env = {"ALLOW_PRIVATE_HOSTS": site.netloc, "HANG_S": "0.2"}
+        with Lab(tmp_path, env=env) as lab:
+            (pid,) = lab.worker_pids()
+            delivering = lab.client.submit(
+                {"pipeline": "noise", "delivery": {"put": [{"url": site.url("/slow.png")}]}}
+            )
+            until(lambda: site.seen, "the worker does not deliver")
+            lab.client.cancel(delivering)
+            lab.client.wait(lab.submit("next", 500))
+            assert lab.worker_pids() == [pid]
+            let_go.set()
+
+
+def held(let_go: threading.Event) -> Route:
+    """A route that answers 404, but only when it is let go."""
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        let_go.wait(30)
+        reply(404)(request)
+
+    return answer
 
 
 def test_an_internal_error_hides_its_traceback_behind_an_id_that_finds_it(lab: Lab) -> None:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from shared.backlog import Backlog
+from shared.backlog import MOST_AWAY, Backlog
 
 
 class Clock:
@@ -85,3 +85,19 @@ def test_accepting_a_job_twice_counts_it_once(backlog: Backlog, clock: Clock) ->
     backlog.ended("a")
     backlog.ended("a")
     assert backlog.remaining_s() == 0
+
+
+def test_a_job_that_waits_for_a_network_does_not_keep_others_from_the_device(backlog: Backlog) -> None:
+    backlog.accepted("fetching", "unheard-of")
+    backlog.away("fetching", away=True)
+    assert backlog.remaining_s() == 0
+    backlog.away("fetching", away=False)
+    assert backlog.remaining_s() == math.inf
+
+
+def test_many_jobs_that_wait_for_networks_are_enough(backlog: Backlog) -> None:
+    for n in range(MOST_AWAY):
+        assert backlog.remaining_s() == 0
+        backlog.accepted(f"fetching-{n}", "sleep")
+        backlog.away(f"fetching-{n}", away=True)
+    assert backlog.remaining_s() == math.inf

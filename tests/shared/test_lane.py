@@ -1,12 +1,14 @@
 """The lane: order, cancellation, deadlines, and what a failing device does to the jobs behind."""
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from shared.errors import Cancelled, DeadlineExceeded, DeviceLost, InvalidInput, OutOfMemory, Ruin
+from shared.errors import Cancelled, DeadlineExceeded, DeviceLost, InvalidInput, OutOfMemory, Ruin, forget_frames
 from shared.job import Job
 from shared.lane import Lane
 
@@ -26,13 +28,13 @@ def classify(exc: BaseException) -> Ruin | None:
 
 
 @pytest.fixture
-def freed() -> list[int]:
+def freed() -> list[str]:
     return []
 
 
 @pytest.fixture
-def lane(freed: list[int]) -> Iterator[Lane]:
-    lane = Lane(classify, lambda: freed.append(1))
+def lane(freed: list[str]) -> Iterator[Lane]:
+    lane = Lane(classify, lambda *, everything: freed.append("everything" if everything else "some"))
     yield lane
     lane.close()
 
@@ -120,7 +122,7 @@ def test_a_job_over_its_deadline_stops_at_its_next_check(lane: Lane) -> None:
         ended.result(WAIT_S)
 
 
-def test_out_of_memory_frees_and_tries_once_more(lane: Lane, freed: list[int]) -> None:
+def test_out_of_memory_frees_and_tries_once_more(lane: Lane, freed: list[str]) -> None:
     attempts: list[int] = []
 
     def work() -> str:
@@ -131,10 +133,10 @@ def test_out_of_memory_frees_and_tries_once_more(lane: Lane, freed: list[int]) -
 
     assert lane.submit(job(), work).result(WAIT_S) == "done"
     assert len(attempts) == 2
-    assert len(freed) == 1
+    assert freed == ["some"]
 
 
-def test_out_of_memory_twice_ends_that_job_alone(lane: Lane, freed: list[int]) -> None:
+def test_out_of_memory_twice_ends_that_job_alone(lane: Lane, freed: list[str]) -> None:
     def too_large() -> None:
         raise OutOfPaper
 
@@ -142,12 +144,10 @@ def test_out_of_memory_twice_ends_that_job_alone(lane: Lane, freed: list[int]) -
     with pytest.raises(OutOfMemory, match="fewer or smaller"):
         failed.result(WAIT_S)
     assert next_one.result(WAIT_S) == "done"
-    assert len(freed) == 2
+    assert freed == ["some", "everything"]
 
 
 def test_the_tensors_of_the_failed_attempt_are_gone_when_memory_is_freed() -> None:
-    import weakref
-
     class Tensor:
         pass
 
@@ -159,7 +159,7 @@ def test_the_tensors_of_the_failed_attempt_are_gone_when_memory_is_freed() -> No
         seen.append(weakref.ref(tensor))
         raise OutOfPaper
 
-    lane = Lane(classify, lambda: alive_at_free.append(seen[-1]() is not None))
+    lane = Lane(classify, lambda *, everything: alive_at_free.append(seen[-1]() is not None))
     with pytest.raises(OutOfMemory):
         lane.submit(job(), too_large).result(WAIT_S)
     lane.close()
@@ -189,6 +189,62 @@ def test_a_ruined_device_answers_its_job_and_starts_no_other(lane: Lane) -> None
     assert lane.broken
     assert lane.waiting() == 1
     assert not waiting.done()
+
+
+def test_a_device_that_cannot_even_free_memory_is_lost() -> None:
+    def free(*, everything: bool) -> None:
+        raise Broken
+
+    def too_large() -> None:
+        raise OutOfPaper
+
+    lane = Lane(classify, free)
+    with pytest.raises(DeviceLost):
+        lane.submit(job(), too_large).result(WAIT_S)
+    assert lane.broken
+
+
+def test_knows_which_jobs_it_holds(lane: Lane) -> None:
+    running, waiting, other = Held(job("running")), Held(job("waiting")), job("other")
+    ended = lane.submit(running.job, running)
+    lane.submit(waiting.job, waiting)
+    assert running.running.wait(WAIT_S)
+    assert [lane.holds(j) for j in (running.job, waiting.job, other)] == [True, True, False]
+    running.let_go.set()
+    ended.result(WAIT_S)
+    assert not lane.holds(running.job)
+    waiting.let_go.set()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_ended_job_holds_nothing_of_its_work(lane: Lane, fails: bool) -> None:
+    """Else its pictures and tensors stay until the garbage collector happens to run."""
+
+    class Picture:
+        pass
+
+    def work_on(picture: Picture) -> Callable[[], None]:
+        def work() -> None:
+            if fails:
+                raise InvalidInput(repr(picture))
+
+        return work
+
+    gc.disable()
+    try:
+        ended, picture = job(), Picture()
+        seen = weakref.ref(picture)
+        future = lane.submit(ended, work_on(picture))
+        del picture
+        error = future.exception(WAIT_S)
+        assert (error is not None) == fails
+        if error is not None:
+            forget_frames(error)
+        del future, error
+        lane.submit(job(), lambda: None).result(WAIT_S)  # the lane has let go of the one before
+        assert seen() is None
+    finally:
+        gc.enable()
 
 
 def test_a_handler_cannot_swallow_a_stop(lane: Lane) -> None:

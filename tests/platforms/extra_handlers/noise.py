@@ -5,6 +5,7 @@ import random
 from PIL import Image
 from pydantic import Field
 
+from shared.media.image import ImageInput
 from shared.schemas import Context, Handler, ImageFormat, Params
 
 
@@ -12,6 +13,7 @@ class NoiseParams(Params):
     """How much noise."""
 
     side: int = Field(64, ge=1, le=4096, description="Width and height in pixels.")
+    image: ImageInput | None = Field(None, description="A picture to fetch for nothing.")
     num_images_per_prompt: int = Field(1, ge=1, le=8, description="Pictures.")
     image_format: ImageFormat = Field("png", description="File format.")
 

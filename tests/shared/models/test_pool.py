@@ -100,7 +100,7 @@ def test_a_model_in_use_is_not_let_go(load: Loader) -> None:
     with ours.acquire(load, A) as held:
         use(ours, load, B, C)
         assert ours.holds(load, A)
-        ours.evict_idle()
+        ours.free(everything=True)
         with ours.acquire(load, A) as again:
             assert again is held
     assert load.loaded == ["a", "b", "c"]
@@ -110,9 +110,9 @@ def test_a_model_is_idle_only_after_its_last_use_has_ended(load: Loader) -> None
     ours = pool()
     with ours.acquire(load, A):
         use(ours, load, A)
-        ours.evict_idle()
+        ours.free(everything=True)
         assert ours.holds(load, A)
-    ours.evict_idle()
+    ours.free(everything=True)
     assert not ours.holds(load, A)
 
 
@@ -120,7 +120,7 @@ def test_a_use_that_fails_gives_its_model_back(load: Loader) -> None:
     ours = pool()
     with pytest.raises(ZeroDivisionError), ours.acquire(load, A):
         raise ZeroDivisionError
-    ours.evict_idle()
+    ours.free(everything=True)
     assert not ours.holds(load, A)
 
 
@@ -164,7 +164,7 @@ def test_the_footprint_is_what_a_load_added() -> None:
         footprint = ours.footprint()
     assert 0.9 * size < footprint["a"] < 1.5 * size
     assert footprint["b"] < 0.1 * size
-    ours.evict_idle()
+    ours.free(everything=True)
     assert ours.footprint() == {}
 
 
@@ -184,3 +184,12 @@ def test_two_threads_that_want_a_model_load_it_once(load: Loader) -> None:
         thread.join(WAIT_S)
     assert load.loaded == ["a"]
     assert models[0] is models[1]
+
+
+def test_what_ran_out_of_memory_is_not_loaded_again_for_its_second_try(load: Loader) -> None:
+    ours = pool(2)
+    use(ours, load, A, B)
+    ours.free(everything=False)
+    assert (ours.holds(load, A), ours.holds(load, B)) == (False, True)
+    ours.free(everything=True)
+    assert not ours.holds(load, B)

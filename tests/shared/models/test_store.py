@@ -333,7 +333,8 @@ def test_a_refusal_of_the_hub_is_said_in_words(
     ours = store(tmp_path, hub_url=served.url(""))
     with pytest.raises(ModelUnavailable, match=complaint):
         ours.ensure(entry())
-    assert not ours.can_provide(entry())
+    with pytest.raises(ModelUnavailable, match=complaint):
+        ours.check(entry())
 
 
 def test_a_hub_that_nobody_reaches_is_said_in_words(tmp_path: Path) -> None:
@@ -351,7 +352,7 @@ def test_an_answer_that_breaks_off_is_said_in_words(tmp_path: Path, served: Loop
 
 
 def test_the_hub_is_asked_whether_it_has_a_model_without_downloading_it(tmp_path: Path, served: Loopback) -> None:
-    assert store(tmp_path, hub_url=served.url("")).can_provide(entry())
+    store(tmp_path, hub_url=served.url("")).check(entry())
     assert [seen.path for seen in served.seen] == [f"/api/models/{MODEL}/revision/main"]
 
 

@@ -1,0 +1,170 @@
+"""The context: what a run reports, where it can be stopped, and what a nested run shares with it."""
+
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from shared.backlog import Backlog
+from shared.context import JobContext, NestedContext
+from shared.errors import Cancelled, DeadlineExceeded
+from shared.job import Event, Job, Progress
+from shared.metrics import JobMetrics
+from shared.schemas import Made, Output
+
+RED = Image.new("RGB", (8, 8), "red")
+NOISE = Image.effect_noise((1024, 1024), 100).convert("RGB")
+
+
+class Bench:
+    """A job, its context, and a clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.seen: list[Event] = []
+        self.encoded: list[Made] = []
+        self.asked: list[tuple[JobContext, str, dict[str, Any]]] = []
+        self.job = Job("job", {}, events=self.seen.append, clock=self.clock)
+        self.backlog = Backlog(self.clock)
+        self.metrics = JobMetrics(self.clock)
+        self.backlog.accepted("job", "text-to-image")
+        self.context = JobContext(self.job, self.metrics, self.backlog, self.encode, self.nested)
+
+    def clock(self) -> float:
+        return self.now
+
+    def encode(self, made: Made) -> "Future[Output]":
+        self.encoded.append(made)
+        future: Future[Output] = Future()
+        future.set_result(Output(b"", "image/png", "png", "", "", 64, made.seed, made.nsfw))
+        return future
+
+    def nested(self, outer: JobContext, pipeline: str, params: dict[str, Any]) -> list[Made]:
+        self.asked.append((outer, pipeline, params))
+        return [Made(RED)]
+
+    def progress(self) -> list[Progress]:
+        return [event for event in self.seen if isinstance(event, Progress)]
+
+
+@pytest.fixture
+def bench() -> Bench:
+    bench = Bench()
+    bench.context.begin()
+    return bench
+
+
+def test_steps_are_numbered_reports_with_the_time_that_is_left(bench: Bench) -> None:
+    for step in (1, 2):
+        bench.now += 3
+        bench.context.step(step, 4)
+    assert [p.as_dict() for p in bench.progress()] == [
+        {"seq": 1, "stage": "running", "step": 1, "steps": 4, "eta_s": 9.0},
+        {"seq": 2, "stage": "running", "step": 2, "steps": 4, "eta_s": 6.0},
+    ]
+    assert bench.context.steps_done == 2
+    assert bench.backlog.remaining_s() == 6.0
+
+
+def test_a_step_outside_its_range_has_no_time_left_to_tell(bench: Bench) -> None:
+    bench.context.step(0, 4)
+    bench.context.step(5, 4)
+    assert [p.eta_s for p in bench.progress()] == [None, None]
+
+
+def test_a_cancelled_job_stops_at_its_step_and_does_not_count_it(bench: Bench) -> None:
+    bench.context.step(1, 4)
+    bench.job.cancel.cancel("asked")
+    with pytest.raises(Cancelled, match="asked"):
+        bench.context.step(2, 4)
+    assert bench.context.steps_done == 1
+    assert len(bench.progress()) == 1
+
+
+def test_a_job_over_its_deadline_stops_at_its_step(bench: Bench) -> None:
+    bench.job.start_clock(default_timeout_s=5)
+    bench.now += 5
+    bench.context.step(1, 4)
+    bench.now += 0.1
+    with pytest.raises(DeadlineExceeded):
+        bench.context.step(2, 4)
+
+
+def test_a_preview_is_made_twice_a_second_at_most(bench: Bench) -> None:
+    made_at: list[float] = []
+
+    def preview() -> Image.Image:
+        made_at.append(bench.now)
+        return RED
+
+    for step in range(1, 11):
+        bench.now += 0.2
+        bench.context.step(step, 10, preview)
+    assert made_at == pytest.approx([100.2, 100.8, 101.4, 102.0])
+    shown = [p.preview for p in bench.progress() if p.preview]
+    assert len(shown) == 4
+    assert all(url.startswith("data:image/jpeg;base64,") for url in shown)
+
+
+def test_a_preview_of_a_large_busy_picture_is_at_most_64_kb(bench: Bench) -> None:
+    bench.context.step(1, 2, lambda: NOISE)
+    (shown,) = bench.progress()
+    assert shown.preview is not None
+    assert 1000 < len(shown.preview) <= 64_000
+
+
+def test_outputs_leave_in_the_order_in_which_they_were_made(bench: Bench) -> None:
+    bench.context.image(RED, seed=5)
+    bench.context.image(NOISE, seed=6, nsfw=True)
+    assert [(made.image, made.seed, made.nsfw) for made in bench.encoded] == [(RED, 5, False), (NOISE, 6, True)]
+    assert [(o.seed, o.nsfw) for o in bench.context.outputs()] == [(5, False), (6, True)]
+
+
+def test_a_run_that_starts_anew_forgets_the_first_attempt(bench: Bench) -> None:
+    bench.context.step(1, 2)
+    bench.context.image(RED)
+    bench.context.effective(seed=1)
+    bench.context.begin()
+    assert (bench.context.steps_done, bench.context.outputs(), bench.context.differs) == (0, [], {})
+    bench.now += 2
+    bench.context.step(1, 2)
+    assert bench.progress()[-1].eta_s == 2.0
+    assert bench.progress()[-1].seq == 2
+
+
+def test_the_longest_time_in_which_nothing_could_stop_the_job_is_measured(bench: Bench) -> None:
+    for step, passed in ((1, 0.5), (2, 2.0), (3, 0.25)):
+        bench.now += passed
+        bench.context.step(step, 3)
+    assert bench.metrics.as_dict()["longest_piece_s"] == 2.0
+
+
+def test_facts_go_into_the_metrics(bench: Bench) -> None:
+    bench.context.note(tiles=4)
+    assert bench.metrics.as_dict()["tiles"] == 4
+
+
+def test_a_nested_run_is_the_runners_to_make(bench: Bench) -> None:
+    assert bench.context.run("upscale", {"scale": 2}) == [Made(RED)]
+    assert bench.asked == [(bench.context, "upscale", {"scale": 2})]
+
+
+def test_a_nested_run_reports_through_the_outer_one_and_keeps_its_outputs(bench: Bench) -> None:
+    inner = NestedContext(bench.context)
+    inner.step(1, 2)
+    inner.image(RED, seed=3, nsfw=True)
+    inner.note(tiles=4)
+    inner.effective(seed=3)
+    assert inner.made == [Made(RED, 3, True)]
+    assert (bench.encoded, bench.context.differs, bench.context.steps_done) == ([], {}, 1)
+    assert bench.metrics.as_dict()["tiles"] == 4
+
+
+def test_a_nested_run_stops_with_its_job_and_can_nest_again(bench: Bench) -> None:
+    inner = NestedContext(bench.context)
+    inner.run("upscale", {})
+    assert bench.asked == [(bench.context, "upscale", {})]
+    bench.job.cancel.cancel("asked")
+    with pytest.raises(Cancelled):
+        inner.step(1, 2)
