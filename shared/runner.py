@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from shared import device as devices
 from shared import logs, receipts
 from shared.backlog import Backlog
 from shared.context import JobContext, NestedContext
@@ -33,7 +34,6 @@ from shared.media.deliver import Deliverer
 from shared.media.fetch import Fetcher
 from shared.media.image import encode_image, image_inputs, pixels_sha256
 from shared.metrics import JobMetrics
-from shared.models import device as devices
 from shared.models.catalog import Catalog, Entry
 from shared.models.pool import Pool
 from shared.models.store import Store

@@ -13,10 +13,10 @@ from typing import Any
 import handlers
 from platforms.runpod import sdk
 from platforms.runpod.progress import ProgressSender
+from shared import device as devices
 from shared import logs
 from shared.errors import ENDINGS, DeviceLost, Internal
 from shared.job import Job
-from shared.models import device as devices
 from shared.runner import Runner
 from shared.settings import Settings
 

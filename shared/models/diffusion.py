@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from shared import logs
+from shared.device import classify
 from shared.errors import InvalidInput, ModelUnavailable
-from shared.models.device import classify
 from shared.schemas import Context, ModelSource
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from shared.models.device import Device, Kind
+    from shared.device import Device, Kind
 
 Task = Literal["text-to-image", "image-to-image"]
 

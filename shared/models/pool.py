@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from shared.models.device import Device, free_memory
+from shared.device import Device, free_memory
 from shared.schemas import ModelSource
 
 Load = Callable[[ModelSource, Device], Any]

@@ -5,8 +5,8 @@ from typing import Literal
 from PIL import Image
 from pydantic import Field
 
+from shared.device import Device
 from shared.errors import InvalidInput
-from shared.models.device import Device
 from shared.schemas import Context, Handler, ModelParams, ModelSource
 
 OUT_OF_MEMORY = "CUDA out of memory. Tried to allocate 20.00 GiB."

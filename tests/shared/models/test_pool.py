@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from shared.device import Device
 from shared.errors import ModelUnavailable
-from shared.models.device import Device
 from shared.models.pool import Pool
 from shared.schemas import ModelSource
 

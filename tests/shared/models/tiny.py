@@ -1,4 +1,4 @@
-"""Checkpoints of the real architectures with random weights, about 100 kB each: everything but the pictures is real."""
+"""Checkpoints of the real architectures with random weights: everything but the pictures is real."""
 
 from collections.abc import Callable
 from pathlib import Path

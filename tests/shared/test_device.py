@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from shared.device import Device, classify, peak_rss_bytes, pick, rss_bytes, works
 from shared.errors import InvalidInput, OutOfMemory, Ruin
-from shared.models.device import Device, classify, peak_rss_bytes, pick, rss_bytes, works
 
 ROOT = Path(__file__).parents[3]
 PETABYTE = 2**50
@@ -91,7 +91,7 @@ def test_memory_is_counted_and_given_back() -> None:
 
 def test_importing_the_module_and_classifying_imports_no_torch() -> None:
     code = (
-        "import sys; from shared.models import device, pool, store, diffusion, sampling\n"
+        "import sys; from shared import device; from shared.models import pool, store, diffusion, sampling\n"
         "assert device.classify(MemoryError()) == 'out_of_memory'; device.free_memory()\n"
         "print([m for m in ('torch', 'diffusers', 'transformers', 'huggingface_hub') if m in sys.modules])"
     )
