@@ -1,5 +1,6 @@
 """Diffusion checkpoints in diffusers format: load the parts once, make each job a pipeline of its own over them."""
 
+import inspect
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -72,11 +73,12 @@ GUIDANCE_FREE = frozenset({"sd-turbo", "sdxl-turbo"})  # the last part of an id,
 
 @dataclass
 class Diffusion:
-    """A checkpoint, warm on its device: the parts, shared by the pipelines of every job."""
+    """A checkpoint, warm on its device: the parts, shared by the pipelines of every job, and its pipeline's flags."""
 
     source: ModelSource
     family: Family
     parts: dict[str, Any] = field(repr=False)
+    flags: dict[str, Any]
     device: "Device"
 
     @property
@@ -95,11 +97,14 @@ class Diffusion:
         name = self.family.classes.get(task)
         if name is None:
             raise InvalidInput(f"model '{self.source.model_id}' does not do {task}")
-        own: dict[str, Any] = {"scheduler": self._scheduler(scheduler, steps)}
+        task_class = getattr(diffusers, name)
+        accepted = inspect.signature(task_class.__init__).parameters
+        own = {flag: value for flag, value in self.flags.items() if flag in accepted}
+        own["scheduler"] = self._scheduler(scheduler, steps)
         if "safety_checker" in self.parts:
             checker = self.parts["safety_checker"] if safety_check else None
             own |= {"safety_checker": checker, "requires_safety_checker": checker is not None}
-        pipe = getattr(diffusers, name)(**{**self.parts, **own})
+        pipe = task_class(**{**self.parts, **own})
         pipe.set_progress_bar_config(disable=True)
         return pipe
 
@@ -158,7 +163,10 @@ def load(source: ModelSource, device: "Device") -> Diffusion:
             raise
         logs.logger.warning("a model cannot be loaded", exc_info=True, extra={"fields": {"model": source.model_id}})
         raise ModelUnavailable(f"the files of '{source.model_id}' cannot be loaded: {type(exc).__name__}") from exc
-    return Diffusion(source, family, dict(pipe.components), device)
+    parts = dict(pipe.components)
+    # such as SDXL's force_zeros_for_empty_prompt, which changes pictures
+    flags = {name: value for name, value in pipe.config.items() if name not in parts and not name.startswith("_")}
+    return Diffusion(source, family, parts, flags, device)
 
 
 def variant(weights: list[str], kind: "Kind") -> str | None:

@@ -4,6 +4,8 @@ import io
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -229,12 +231,23 @@ def test_pix2pix_cannot_draw_from_nothing(warm: dict[str, Diffusion]) -> None:
 @pytest.mark.parametrize("model_id", ["stabilityai/sd-turbo", "stabilityai/sdxl-turbo"])
 def test_turbo_models_run_without_guidance_and_say_so(warm: dict[str, Diffusion], model_id: str) -> None:
     loaded = warm["sdxl" if "xl" in model_id else "sd"]
-    turbo = Diffusion(source(loaded.source.path, model_id), loaded.family, loaded.parts, CPU)
+    turbo = replace(loaded, source=source(loaded.source.path, model_id))
     ctx = Recorder()
     asked_for_much = draw(turbo, ctx, guidance_scale=9.0)
     assert ctx.differs["guidance_scale"] == 0.0
     assert same(asked_for_much, draw(loaded, guidance_scale=0.0))
     assert not same(asked_for_much, draw(loaded, guidance_scale=9.0))
+
+
+def test_the_pipelines_own_flags_are_kept(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """Such as SDXL's for an empty negative prompt, which changes pictures and is true where nobody says otherwise."""
+    folder = tmp_path / "sdxl"
+    shutil.copytree(checkpoint("sdxl"), folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps({**index, "force_zeros_for_empty_prompt": False}))
+    model = load(source(folder), CPU)
+    for task in (DRAW, CHANGE):
+        assert model.pipeline(task, None, 2).config.force_zeros_for_empty_prompt is False
 
 
 def test_a_seed_is_drawn_and_said_where_none_is_given(warm: dict[str, Diffusion]) -> None:
