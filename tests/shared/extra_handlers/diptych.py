@@ -12,12 +12,14 @@ class DiptychParams(Params):
 
     prompt: str = Field(description="What to draw.")
     seed: int = Field(0, description="As text-to-image takes it.")
+    model_id: str | None = Field(None, description="With which model.")
     pipeline_inside: str = Field("text-to-image", description="Who draws.")
 
 
 def run(model: None, params: DiptychParams, ctx: Context) -> None:
     """Draw, send the file to the mirror, and paste both."""
-    (left,) = ctx.run(params.pipeline_inside, {"prompt": params.prompt, "seed": params.seed})
+    asked = {"prompt": params.prompt, "seed": params.seed, "model_id": params.model_id}
+    (left,) = ctx.run(params.pipeline_inside, asked)
     url = data_url(encode_image(left.image, "png"), "image/png")
     (right,) = ctx.run("mirror", {"image": url})
     both = Image.new("RGB", (2 * left.image.width, left.image.height))
