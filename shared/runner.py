@@ -1,4 +1,4 @@
-"""One job from its input to its result: validate, get the model, run, deliver, sign."""
+"""One job from its input to its result: plan, get the model, run, deliver, sign."""
 
 import gc
 import hashlib
@@ -8,11 +8,8 @@ import secrets
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
-
-from pydantic import ValidationError
 
 from shared import device as devices
 from shared import logs, receipts
@@ -34,31 +31,15 @@ from shared.media.deliver import Deliverer
 from shared.media.fetch import Fetcher
 from shared.media.image import encode_image, image_inputs, pixels_sha256
 from shared.metrics import JobMetrics
-from shared.models.catalog import Catalog, Entry
+from shared.models.catalog import Entry
 from shared.models.pool import Pool
 from shared.models.store import Store
-from shared.schemas import MEDIA_TYPES, Envelope, Handler, ImageFormat, Made, ModelSource, Output, Params, Registry
+from shared.plan import Plan, Planner
+from shared.schemas import MEDIA_TYPES, Handler, ImageFormat, Made, ModelSource, Output, Params, Registry
 from shared.settings import Settings
 
 BESIDE_OUTPUTS = 2048  # bytes of a serialised result that are neither outputs, metrics nor receipt
-MAX_ECHO = 64  # characters of a wrong name that its error repeats
 MAX_JOBS_AT_ONCE = 64  # prepared or delivered at the same time; the device still takes them one by one
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A job whose input was found good."""
-
-    pipeline: str
-    handler: Handler
-    params: Params
-    entry: Entry | None
-    envelope: Envelope
-
-    @property
-    def model_id(self) -> str | None:
-        """The model that will run, if any does."""
-        return self.entry.model_id if self.entry else None
 
 
 class Runner:
@@ -67,9 +48,7 @@ class Runner:
     def __init__(self, settings: Settings, registry: Registry, *, clock: Clock = time.monotonic) -> None:
         self.settings = settings
         self.registry = registry
-        self.catalog = Catalog.from_settings(settings)
-        self._whole_catalog = Catalog.from_settings(settings.model_copy(update={"pipeline": None, "model_id": None}))
-        self._served = self._pipelines()
+        self.planner = Planner(settings, registry)
         self.store = Store(settings.model_dir, token=_plain(settings.hf_token))
         self.pool = Pool(self.device)
         self.lane = Lane(self._classify, self.pool.free)
@@ -84,20 +63,6 @@ class Runner:
         self._deliverer = Deliverer.from_settings(settings, self._fetcher)
         self._jobs = ThreadPoolExecutor(MAX_JOBS_AT_ONCE, thread_name_prefix="job")
         self._encoders = ThreadPoolExecutor(2, thread_name_prefix="encode")
-
-    def pipelines(self) -> list[str]:
-        """The pipelines that this worker serves: those with a model in its catalog, and those that need none."""
-        return self._served
-
-    def _pipelines(self) -> list[str]:
-        if own := self.settings.pipeline:
-            if self.registry.get(own).load:
-                self.catalog.resolve(own, None)
-            return [own]
-        modelled = self.catalog.pipelines()
-        for name in modelled:
-            self.registry.get(name)
-        return modelled + [n for n in self.registry.names() if n not in modelled and not self.registry.get(n).load]
 
     def _classify(self, exc: BaseException) -> Ruin | None:
         if isinstance(exc, ENDINGS):
@@ -115,17 +80,12 @@ class Runner:
 
     def submit(self, job: Job) -> "Future[dict[str, Any]]":
         """Start on a job; the future ends with its result or with an Ending, and with nothing else."""
-        self.backlog.accepted(job.id, self.kind_of(job.input))
+        self.backlog.accepted(job.id, self.planner.kind_of(job.input))
         return self._jobs.submit(self._run_logged, job)
-
-    def kind_of(self, job_input: Any) -> str:
-        """What the backlog's estimates go by; for any input, also one that will be refused."""
-        named = job_input.get("pipeline") if isinstance(job_input, dict) else None
-        return str(named or self.settings.pipeline or "")
 
     def warm(self) -> None:
         """Load the catalog's warm models and run each once, then keep the collector off what was imported."""
-        for entry in self.catalog.entries:
+        for entry in self.planner.catalog.entries:
             if entry.warm:
                 self._warm(entry, self.registry.get(entry.pipeline))
         gc.collect()
@@ -139,35 +99,6 @@ class Runner:
         elif handler.load:
             with self.pool.acquire(handler.load, self.store.ensure(entry)):
                 logs.stage("loaded", "warm-up", model=entry.model_id)
-
-    def plan(self, job: Job) -> Plan:
-        """Check a job's input.
-
-        Raises:
-            InvalidInput: with every field that is wrong; NotFound: no such pipeline.
-        """
-        if not isinstance(job.input, dict) or not job.input:
-            raise InvalidInput('the job has no input; send {"input": {"pipeline": ..., ...}}')
-        envelope, given = _split(job.input)
-        return self._planned(self._pipeline(envelope), envelope, given, self.catalog)
-
-    def _planned(self, pipeline: str, envelope: Envelope, given: dict[str, Any], catalog: Catalog) -> Plan:
-        handler = self.registry.get(pipeline)
-        entry = _entry(pipeline, handler, given, catalog)
-        defaults = {k: v for k, v in (entry.defaults if entry else {}).items() if k in handler.params.model_fields}
-        params = _validated(handler.params, {**defaults, **{k: v for k, v in given.items() if v is not None}})
-        if handler.validate:
-            handler.validate(params, self.registry)
-        return Plan(pipeline, handler, params, entry, envelope)
-
-    def _pipeline(self, envelope: Envelope) -> str:
-        served = self.pipelines()
-        name = envelope.pipeline or (served[0] if len(served) == 1 else None)
-        if name is None:
-            raise InvalidInput(f"input.pipeline is missing; this worker serves: {', '.join(served)}")
-        if name not in served:
-            raise InvalidInput(f"this worker does not serve '{name[:MAX_ECHO]}'; it serves: {', '.join(served)}")
-        return name
 
     def _run_logged(self, job: Job) -> dict[str, Any]:
         """Run, log the end, and let nothing but an Ending out: without its frames, which hold what the run held."""
@@ -192,7 +123,7 @@ class Runner:
 
     def _run(self, job: Job) -> dict[str, Any]:
         accepted_at, metrics = time.time(), JobMetrics(job.clock)
-        plan = self.plan(job)
+        plan = self.planner.plan(job.input)
         context = JobContext(job, metrics, self.backlog, self._encode_later(plan, metrics), self._nested)
         logs.stage("taken", job.id, pipeline=plan.pipeline, model=plan.model_id)
         self.backlog.away(job.id, away=True)
@@ -268,7 +199,7 @@ class Runner:
 
     def _nested(self, outer: JobContext, pipeline: str, given: dict[str, Any]) -> list[Made]:
         """A pipeline run by another, on the device that the job holds already."""
-        plan = self._planned(pipeline, Envelope(), given, self._whole_catalog)
+        plan = self.planner.plan_nested(pipeline, given)
         inner = NestedContext(outer)
         self._load_media(plan.params, outer.job, outer)
         if plan.handler.load is None or plan.entry is None:
@@ -329,41 +260,10 @@ class Runner:
         return {**({"images": images} if images else {}), "metrics": context.metrics.as_dict(), "receipt": receipt}
 
 
-def _entry(pipeline: str, handler: Handler, given: dict[str, Any], catalog: Catalog) -> Entry | None:
-    if handler.load is None:
-        return None
-    asked = given.get("model_id")
-    return catalog.resolve(pipeline, asked if isinstance(asked, str) and asked else None)
-
-
 def _internal(job: Job, exc: BaseException) -> Internal:
     error_id = secrets.token_hex(4)
     logs.logger.error("internal error", extra={"fields": {"job": job.id, "error_id": error_id}}, exc_info=exc)
     return Internal(f"an error of this worker; its log has it under {error_id}", error_id=error_id)
-
-
-def _split(given: dict[str, Any]) -> tuple[Envelope, dict[str, Any]]:
-    try:
-        return Envelope.split(given)
-    except ValidationError as exc:
-        raise _invalid(exc) from exc
-
-
-def _validated(model: type[Params], given: dict[str, Any]) -> Params:
-    try:
-        return model.model_validate(given)
-    except ValidationError as exc:
-        raise _invalid(exc) from exc
-
-
-def _invalid(exc: ValidationError) -> InvalidInput:
-    """pydantic's findings as one message; the values given stay out of it, for they may be prompts or pictures."""
-    errors: list[dict[str, Any]] = [
-        {"loc": list(e["loc"]), "msg": e["msg"].removeprefix("Value error, "), "type": e["type"]}
-        for e in exc.errors(include_input=False, include_url=False, include_context=False)
-    ]
-    text = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'input'}: {e['msg']}" for e in errors)
-    return InvalidInput(text, errors=errors)
 
 
 def _encode(made: Made, image_format: ImageFormat) -> Output:

@@ -52,7 +52,7 @@ LAYERS = [
     "schemas media",
     "models jobs",
     "lane backlog metrics",
-    "context receipts",
+    "context receipts plan",
     "runner",
 ]
 

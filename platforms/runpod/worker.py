@@ -151,15 +151,17 @@ def register_checks(runpod: Any, runner: Runner) -> None:
     """Ours beside the SDK's fitness checks: a worker that fails one is replaced before it takes a job."""
 
     def device_works() -> None:
-        if runner.catalog.entries:
+        if runner.planner.catalog.entries:
             devices.works(runner.device())
 
     def volume_is_writable() -> None:
-        if any("/" in e.model_id and not e.model_id.startswith(("demo/", "/")) for e in runner.catalog.entries):
+        if any(
+            "/" in e.model_id and not e.model_id.startswith(("demo/", "/")) for e in runner.planner.catalog.entries
+        ):
             runner.store.write_root()
 
     def warm_models_can_be_had() -> None:
-        for entry in runner.catalog.entries:
+        for entry in runner.planner.catalog.entries:
             if entry.warm:
                 runner.store.check(entry)
 
@@ -202,7 +204,7 @@ def main() -> None:
         register_checks(runpod, runner)
         loop = sdk.Loop(
             runner.backlog,
-            runner.kind_of,
+            runner.planner.kind_of,
             take_ahead_s=settings.take_ahead_s,
             drain_s=settings.drain_s,
             is_broken=lambda: runner.lane.broken,

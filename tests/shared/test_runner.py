@@ -582,14 +582,14 @@ def test_a_picture_that_the_model_finds_indecent_is_flagged(models: Path, runner
 
 def test_a_worker_of_one_pipeline_needs_no_name(models: Path) -> None:
     only = make(models, pipeline="text-to-image")
-    assert only.pipelines() == ["text-to-image"]
+    assert only.planner.pipelines == ["text-to-image"]
     assert run(only, DRAW, {"pipeline": None})["receipt"]["pipeline"] == "text-to-image"
     with pytest.raises(InvalidInput, match="does not serve 'paint'; it serves: text-to-image"):
         run(only, PAINT)
 
 
 def test_serves_what_has_a_model_and_what_needs_none(runner: Runner) -> None:
-    assert runner.pipelines() == ["text-to-image", "image-to-image", "trouble", "diptych", "mirror", "paint"]
+    assert runner.planner.pipelines == ["text-to-image", "image-to-image", "trouble", "diptych", "mirror", "paint"]
 
 
 def test_a_worker_without_models_imports_no_torch(tmp_path: Path) -> None:

@@ -1,0 +1,129 @@
+"""What a job asks for, checked: which pipeline, which model, which parameters."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from shared.errors import InvalidInput
+from shared.models.catalog import Catalog, Entry
+from shared.schemas import Envelope, Handler, Params, Registry
+from shared.settings import Settings
+
+MAX_ECHO = 64  # characters of a wrong name that its error repeats
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A job whose input was found good."""
+
+    pipeline: str
+    handler: Handler
+    params: Params
+    entry: Entry | None
+    envelope: Envelope
+
+    @property
+    def model_id(self) -> str | None:
+        """The model that will run, if any does."""
+        return self.entry.model_id if self.entry else None
+
+
+class Planner:
+    """Plans jobs against what this worker serves.
+
+    Raises, when it is made:
+        NotFound, InvalidInput: the environment names a pipeline or a model that cannot be served.
+    """
+
+    def __init__(self, settings: Settings, registry: Registry) -> None:
+        self.catalog = Catalog.from_settings(settings)
+        self._whole_catalog = Catalog.from_settings(settings.model_copy(update={"pipeline": None, "model_id": None}))
+        self._registry = registry
+        self._own = settings.pipeline
+        self.pipelines = self._served()
+
+    def kind_of(self, job_input: Any) -> str:
+        """What the backlog's estimates go by; for any input, also one that will be refused."""
+        named = job_input.get("pipeline") if isinstance(job_input, dict) else None
+        return str(named or self._own or "")
+
+    def plan(self, job_input: Any) -> Plan:
+        """Check a job's input.
+
+        Raises:
+            InvalidInput: with every field that is wrong; NotFound: no such pipeline.
+        """
+        if not isinstance(job_input, dict) or not job_input:
+            raise InvalidInput('the job has no input; send {"input": {"pipeline": ..., ...}}')
+        envelope, given = _split(job_input)
+        return self._planned(self._pipeline(envelope), envelope, given, self.catalog)
+
+    def plan_nested(self, pipeline: str, given: dict[str, Any]) -> Plan:
+        """What another pipeline asks for: any of the registry, with this worker's model, else any of the whole list.
+
+        Raises:
+            InvalidInput, NotFound: as `plan`.
+        """
+        catalog = self.catalog if pipeline in self.catalog.pipelines() else self._whole_catalog
+        return self._planned(pipeline, Envelope(), given, catalog)
+
+    def _planned(self, pipeline: str, envelope: Envelope, given: dict[str, Any], catalog: Catalog) -> Plan:
+        handler = self._registry.get(pipeline)
+        entry = _entry(pipeline, handler, given, catalog)
+        defaults = {k: v for k, v in (entry.defaults if entry else {}).items() if k in handler.params.model_fields}
+        params = _validated(handler.params, {**defaults, **{k: v for k, v in given.items() if v is not None}})
+        if handler.validate:
+            handler.validate(params, self._registry)
+        return Plan(pipeline, handler, params, entry, envelope)
+
+    def _pipeline(self, envelope: Envelope) -> str:
+        served = self.pipelines
+        name = envelope.pipeline or (served[0] if len(served) == 1 else None)
+        if name is None:
+            raise InvalidInput(f"input.pipeline is missing; this worker serves: {', '.join(served)}")
+        if name not in served:
+            raise InvalidInput(f"this worker does not serve '{name[:MAX_ECHO]}'; it serves: {', '.join(served)}")
+        return name
+
+    def _served(self) -> list[str]:
+        """Those with a model in the catalog, and those that need none."""
+        if own := self._own:
+            if self._registry.get(own).load:
+                self.catalog.resolve(own, None)
+            return [own]
+        modelled = self.catalog.pipelines()
+        for name in modelled:
+            self._registry.get(name)
+        return modelled + [n for n in self._registry.names() if n not in modelled and not self._registry.get(n).load]
+
+
+def _entry(pipeline: str, handler: Handler, given: dict[str, Any], catalog: Catalog) -> Entry | None:
+    if handler.load is None:
+        return None
+    asked = given.get("model_id")
+    return catalog.resolve(pipeline, asked if isinstance(asked, str) and asked else None)
+
+
+def _split(given: dict[str, Any]) -> tuple[Envelope, dict[str, Any]]:
+    try:
+        return Envelope.split(given)
+    except ValidationError as exc:
+        raise _invalid(exc) from exc
+
+
+def _validated(model: type[Params], given: dict[str, Any]) -> Params:
+    try:
+        return model.model_validate(given)
+    except ValidationError as exc:
+        raise _invalid(exc) from exc
+
+
+def _invalid(exc: ValidationError) -> InvalidInput:
+    """pydantic's findings as one message; the values given stay out of it, for they may be prompts or pictures."""
+    errors: list[dict[str, Any]] = [
+        {"loc": list(e["loc"]), "msg": e["msg"].removeprefix("Value error, "), "type": e["type"]}
+        for e in exc.errors(include_input=False, include_url=False, include_context=False)
+    ]
+    text = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'input'}: {e['msg']}" for e in errors)
+    return InvalidInput(text, errors=errors)
