@@ -155,9 +155,7 @@ def register_checks(runpod: Any, runner: Runner) -> None:
             devices.works(runner.device())
 
     def volume_is_writable() -> None:
-        if any(
-            "/" in e.model_id and not e.model_id.startswith(("demo/", "/")) for e in runner.planner.catalog.entries
-        ):
+        if any(runner.store.find(entry) is None for entry in runner.planner.catalog.entries):
             runner.store.write_root()
 
     def warm_models_can_be_had() -> None:
