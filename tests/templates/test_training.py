@@ -34,6 +34,7 @@ def train(out: Path, resume: Path | None = None) -> None:
             unet_minutes=0,
             vae_steps=STEPS,
             unet_steps=STEPS,
+            unet_rate=1e-3,
         )
     )
 

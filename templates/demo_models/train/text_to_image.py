@@ -71,15 +71,15 @@ def _tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
     return tokens
 
 
-def train_denoiser(parts: Parts, data: Data, budget: Budget, out: Path) -> Parts:
+def train_denoiser(parts: Parts, data: Data, budget: Budget, rate: float, out: Path) -> Parts:
     """Trains `parts.denoiser`; returns the parts with its running average, which is also saved on the way."""
     denoiser, latents = parts.denoiser.train(), encode(parts.autoencoder, data.pixels)
     average = copy.deepcopy(denoiser).eval().requires_grad_(False)
     trained = Parts(parts.autoencoder, average, parts.tokenizer, parts.scheduler)
-    optimizer = torch.optim.AdamW(denoiser.parameters(), LEARNING_RATE, weight_decay=0.01, betas=(0.9, 0.99))
+    optimizer = torch.optim.AdamW(denoiser.parameters(), rate, weight_decay=0.01, betas=(0.9, 0.99))
     recent = 1.0
     for step, done in budget:
-        optimizer.param_groups[0]["lr"] = LEARNING_RATE * min(1, (step + 1) / 100) * min(1, max(0.02, 2 - 2 * done))
+        optimizer.param_groups[0]["lr"] = rate * min(1, (step + 1) / 100) * min(1, max(0.02, 2 - 2 * done))
         loss = _loss(denoiser, parts.scheduler, latents, data)
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(denoiser.parameters(), 1.0)
@@ -127,7 +127,8 @@ def train(options: argparse.Namespace) -> None:
     if parts is None:
         autoencoder = train_autoencoder(data.pixels, Budget(options.vae_minutes, options.vae_steps))
         parts = Parts(autoencoder, make_denoiser(tokenizer).to(options.device), tokenizer, make_scheduler())
-    train_denoiser(parts, data, Budget(options.unet_minutes, options.unet_steps), options.out).save(options.out)
+    budget = Budget(options.unet_minutes, options.unet_steps)
+    train_denoiser(parts, data, budget, options.unet_rate, options.out).save(options.out)
     log.info("saved %s", options.out)
 
 
@@ -140,6 +141,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2, help="changes the last bits of the result")
     parser.add_argument("--vae-minutes", type=float, default=10)
     parser.add_argument("--unet-minutes", type=float, default=28)
+    parser.add_argument("--unet-rate", type=float, default=LEARNING_RATE, help="learning rate; less where resumed")
     parser.add_argument("--vae-steps", type=int, help="instead of minutes: the same result on every run")
     parser.add_argument("--unet-steps", type=int, help="instead of minutes: the same result on every run")
     return parser.parse_args()
