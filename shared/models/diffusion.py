@@ -170,9 +170,9 @@ def load(source: ModelSource, device: "Device") -> Diffusion:
 
 
 def variant(weights: list[str], kind: "Kind") -> str | None:
-    """Which files to load, by their names: half precision on CUDA, and where there is nothing else."""
+    """Which files to load, by their names: half precision off the CPU, and where there is nothing else."""
     half = [name for name in weights if ".fp16" in name]
-    return "fp16" if half and (kind == "cuda" or len(half) == len(weights)) else None
+    return "fp16" if half and (kind != "cpu" or len(half) == len(weights)) else None
 
 
 def _quiet() -> None:

@@ -294,7 +294,7 @@ def test_a_model_without_a_checker_does_not_claim_to_check(warm: dict[str, Diffu
     [
         (["a.safetensors", "a.fp16.safetensors"], "cuda", "fp16"),
         (["a.safetensors", "a.fp16.safetensors"], "cpu", None),
-        (["a.safetensors", "a.fp16.safetensors"], "mps", None),
+        (["a.safetensors", "a.fp16.safetensors"], "mps", "fp16"),
         (["a.safetensors", "b.fp16.safetensors"], "cuda", "fp16"),
         (["a.fp16.safetensors", "b.fp16.safetensors"], "cpu", "fp16"),
         (["a.fp16-00001-of-00002.safetensors"], "cuda", "fp16"),
@@ -302,7 +302,7 @@ def test_a_model_without_a_checker_does_not_claim_to_check(warm: dict[str, Diffu
         ([], "cuda", None),
     ],
 )
-def test_half_precision_files_are_for_cuda_and_for_want_of_others(
+def test_half_precision_files_are_for_accelerators_and_for_want_of_others(
     weights: list[str], kind: Any, expected: str | None
 ) -> None:
     assert variant(weights, kind) == expected
