@@ -7,6 +7,7 @@ test_input.json in the current folder, and `--rp_serve_api`.
 import asyncio
 import os
 import secrets
+import signal
 import sys
 from typing import Any
 
@@ -198,6 +199,8 @@ def main() -> None:
     worker = Worker(runner, on_runpod=on_runpod)
     config: dict[str, Any] = {"handler": worker.handle}
     if on_runpod:
+        # until the SDK's loop runs there is nothing to finish; process 1 of a container ignores what it does not handle
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
         sdk.die_with_parent()
         register_checks(runpod, runner)
         loop = sdk.Loop(
