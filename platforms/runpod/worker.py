@@ -199,7 +199,7 @@ def main() -> None:
     worker = Worker(runner, on_runpod=on_runpod)
     config: dict[str, Any] = {"handler": worker.handle}
     if on_runpod:
-        # until the SDK's loop runs there is nothing to finish; process 1 of a container ignores what it does not handle
+        # before the loop runs there is nothing to finish; process 1 of a container ignores what it does not handle
         signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
         sdk.die_with_parent()
         register_checks(runpod, runner)
