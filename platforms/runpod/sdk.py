@@ -56,12 +56,14 @@ class Loop:
         take_ahead_s: float,
         drain_s: float,
         is_broken: Callable[[], bool] = lambda: False,
+        on_session: Callable[[Any], None] = lambda session: None,
     ) -> None:
         self._backlog = backlog
         self._kind_of = kind_of
         self._ahead_s = take_ahead_s
         self._drain_s = drain_s
         self._is_broken = is_broken
+        self._on_session = on_session
         self._closing: asyncio.Event | None = None
         self._failures = 0
         self._not_begun: set[str] = set()
@@ -88,6 +90,7 @@ class Loop:
 
     async def take(self, session: Any, wanted: int) -> TakenJobs:
         """The next jobs, asked for only when the device is nearly free, and no more than it needs."""
+        self._on_session(session)
         if not await self._nearly_free():
             return None
         try:

@@ -35,6 +35,10 @@ class Worker:
         self._on_runpod = on_runpod
         self._session: Any = None
 
+    def use(self, session: Any) -> None:
+        """Post through the SDK's session, which it closes when the worker ends."""
+        self._session = session
+
     async def handle(self, sdk_job: dict[str, Any]) -> dict[str, Any]:
         """Run one job, and answer in the SDK's shape; the SDK would send an exception's traceback to the caller.
 
@@ -171,17 +175,10 @@ def register_checks(runpod: Any, runner: Runner) -> None:
         runpod.serverless.register_fitness_check(check)
 
 
-def _settings() -> Settings:
-    try:
-        return Settings.from_env()
-    except ENDINGS as wrong:
-        logs.logger.error(str(wrong))
-        sys.exit(1)
-
-
-def _runner(settings: Settings) -> Runner:
+def _runner() -> Runner:
     """The runner, or the end of this process: a worker that could not run a job must not take one."""
     try:
+        settings = Settings.from_env()
         return Runner(settings, handlers.Folders(settings.handlers))
     except ENDINGS as wrong:
         logs.logger.error(str(wrong))
@@ -191,10 +188,10 @@ def _runner(settings: Settings) -> Runner:
 def main() -> None:
     """Start the worker under the SDK's loop."""
     logs.set_up("INFO")
-    settings = _settings()
+    runner = _runner()
+    settings = runner.settings
     logs.set_up(settings.log_level)
     on_runpod = settings.runpod_webhook_get_job is not None  # the SDK's own test for its production mode
-    runner = _runner(settings)
     runpod = sdk.import_runpod()
     worker = Worker(runner, on_runpod=on_runpod)
     config: dict[str, Any] = {"handler": worker.handle}
@@ -209,6 +206,7 @@ def main() -> None:
             take_ahead_s=settings.take_ahead_s,
             drain_s=settings.drain_s,
             is_broken=lambda: runner.lane.broken,
+            on_session=worker.use,
         )
         if loop.install():
             config["concurrency_modifier"] = lambda _: sdk.TAKEN_AT_ONCE

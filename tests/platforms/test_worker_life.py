@@ -131,6 +131,14 @@ def test_sigterm_under_load_finishes_what_was_taken_and_loses_nothing(quick_lab:
     assert all("retries" not in lab.client.status(job) for job in jobs.values())
 
 
+def test_a_worker_that_ends_leaves_no_connection_open(tmp_path: Path) -> None:
+    with Lab(tmp_path) as lab:
+        job = lab.submit("job", 60_000, steps=1200)
+        lab.until_start_is_known(job)
+        lab.client.cancel(job)
+    assert "Unclosed" not in lab.logs()
+
+
 def test_a_killed_worker_leaves_no_process_behind_that_names_its_jobs(lab: Lab) -> None:
     (pid,) = lab.worker_pids()
     children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
