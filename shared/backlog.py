@@ -1,5 +1,6 @@
 """How much work a worker has before it, in seconds: what decides when the next job is asked for."""
 
+import heapq
 import math
 import threading
 from dataclasses import dataclass
@@ -19,9 +20,13 @@ class _Ticket:
 
 
 class Backlog:
-    """The jobs that were accepted and have not left the device, with estimates by kind of work."""
+    """The jobs that were accepted and have not left the device, with estimates by kind of work.
 
-    def __init__(self, clock: Clock) -> None:
+    `slots` is how many jobs the device runs at once.
+    """
+
+    def __init__(self, clock: Clock, *, slots: int = 1) -> None:
+        self.slots = slots
         self._clock = clock
         self._lock = threading.Lock()
         self._tickets: dict[str, _Ticket] = {}
@@ -63,17 +68,23 @@ class Backlog:
                 self._mean = _blend(self._mean, run_s)
 
     def remaining_s(self) -> float:
-        """Seconds until the device is free; infinite when a job's length is not known."""
+        """Seconds until the device has a free slot; infinite when a job's length is not known."""
         with self._lock:
-            if sum(t.away for t in self._tickets.values()) >= MOST_AWAY:
+            if sum(t.away for t in self._tickets.values()) >= MOST_AWAY * self.slots:
                 return math.inf
-            return sum(self._left(t) for t in self._tickets.values() if not t.away)
+            here = sorted((t for t in self._tickets.values() if not t.away), key=lambda t: t.started_at is None)
+            free_in_s = [0.0] * self.slots
+            for ticket in here:  # each to the slot that is free first
+                heapq.heapreplace(free_in_s, free_in_s[0] + self._left(ticket))
+            return free_in_s[0]
 
     def room(self, limit_s: float) -> int:
-        """How many more jobs fit below `limit_s` of work: 1 while nothing is known."""
+        """How many more jobs fit below `limit_s` of work: one for each free slot while nothing is known."""
+        free = max(1, self.slots - len(self))
         if self._mean is None:
-            return 1
-        return max(1, int((limit_s - self.remaining_s()) / max(self._mean, 1e-3) + 1e-6))
+            return free
+        fitting = int((limit_s - self.remaining_s()) / max(self._mean, 1e-3) * self.slots + 1e-6)
+        return max(free, fitting)
 
     def _left(self, ticket: _Ticket) -> float:
         if ticket.free_at is not None:

@@ -1,12 +1,14 @@
 """What a running handler reports through: progress out, stops in, outputs on their way to be encoded."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from shared.backlog import Backlog
-from shared.job import Job, Progress, Stage
+from shared.errors import InvalidInput
+from shared.job import Job, Piece, Progress, Stage
 from shared.media.image import preview_data_url
 from shared.metrics import JobMetrics
 from shared.schemas import Made, Output
@@ -16,6 +18,19 @@ if TYPE_CHECKING:
 
 PREVIEW_EVERY_S = 0.5
 Nested = Callable[["JobContext", str, dict[str, Any]], list[Made]]
+
+
+@dataclass
+class Written:
+    """The text that a run has emitted so far, and how it ended."""
+
+    pieces: list[str] = field(default_factory=list)
+    finish_reason: str | None = None
+    usage: Mapping[str, int] | None = None
+    answer: Mapping[str, Any] | None = None
+
+    def __str__(self) -> str:
+        return "".join(self.pieces)
 
 
 class JobContext:
@@ -28,11 +43,16 @@ class JobContext:
         backlog: Backlog,
         encode: Callable[[Made], "Future[Output]"],
         nested: Nested,
+        *,
+        streams: bool = False,
     ) -> None:
+        """Args: `streams` says whether pieces of text leave as they are made."""
         self.job = job
         self.metrics = metrics
         self.steps_done = 0
         self.differs: dict[str, Any] = {}
+        self.written = Written()
+        self._streams = streams
         self._backlog = backlog
         self._encode = encode
         self._nested = nested
@@ -51,6 +71,7 @@ class JobContext:
             output.cancel()
         self._outputs.clear()
         self.steps_done = 0
+        self.written = Written()
         self.differs.clear()
         self._begun_at = self.job.clock()
         self.metrics.checked()
@@ -90,6 +111,21 @@ class JobContext:
     def image(self, image: "Image", *, seed: int | None = None, nsfw: bool = False) -> None:
         """See schemas.Context."""
         self._outputs.append(self._encode(Made(image, seed, nsfw)))
+
+    def text(self, piece: str) -> None:
+        """See schemas.Context."""
+        self.pass_step()
+        self.written.pieces.append(piece)
+        if self._streams and piece:
+            self.job.events(Piece(piece))
+
+    def finish(self, reason: str, usage: Mapping[str, int]) -> None:
+        """See schemas.Context."""
+        self.written.finish_reason, self.written.usage = reason, usage
+
+    def answer(self, body: Mapping[str, Any]) -> None:
+        """See schemas.Context."""
+        self.written.answer = body
 
     def note(self, **facts: Any) -> None:
         """See schemas.Context."""
@@ -131,6 +167,16 @@ class NestedContext:
     def image(self, image: "Image", *, seed: int | None = None, nsfw: bool = False) -> None:
         """Keep the image for the pipeline that asked for it."""
         self.made.append(Made(image, seed, nsfw))
+
+    def text(self, piece: str) -> None:
+        """A pipeline that writes text cannot be run by another one."""
+        raise InvalidInput("a pipeline that answers in text cannot be run by another pipeline")
+
+    def finish(self, reason: str, usage: Mapping[str, int]) -> None:
+        """Nothing was written."""
+
+    def answer(self, body: Mapping[str, Any]) -> None:
+        """The outer pipeline's answer is the job's."""
 
     def note(self, **facts: Any) -> None:
         """Facts of an inner run go into the same metrics."""

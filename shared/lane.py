@@ -44,8 +44,21 @@ class Lane:
         self._changed = threading.Condition()
         self._closed = False
         self.broken = False
-        self._threads = [threading.Thread(target=self._serve, name=f"lane-{n}", daemon=True) for n in range(slots)]
-        for thread in self._threads:
+        self._threads: list[threading.Thread] = []
+        self.widen(slots)
+
+    @property
+    def slots(self) -> int:
+        """How many jobs run at once."""
+        return len(self._threads)
+
+    def widen(self, slots: int) -> None:
+        """Run that many jobs at once from now on; never fewer than before."""
+        with self._changed:
+            names = [f"lane-{n}" for n in range(len(self._threads), slots)]
+            new = [threading.Thread(target=self._serve, name=name, daemon=True) for name in names]
+            self._threads += new
+        for thread in new:
             thread.start()
 
     def submit(self, job: Job, work: Callable[[], T]) -> "Future[T]":

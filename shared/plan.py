@@ -1,11 +1,12 @@
 """What a job asks for, checked: which pipeline, which model, which parameters."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from shared.errors import InvalidInput
+from shared import openai
+from shared.errors import InvalidInput, NotFound
 from shared.models.catalog import Catalog, Entry
 from shared.schemas import Envelope, Handler, Params, Registry
 from shared.settings import Settings
@@ -57,7 +58,31 @@ class Planner:
         if not isinstance(job_input, dict) or not job_input:
             raise InvalidInput('the job has no input; send {"input": {"pipeline": ..., ...}}')
         envelope, given = _split(job_input)
+        if envelope.openai_route is not None:
+            return self._planned_openai(envelope, envelope.openai_route)
         return self._planned(self._pipeline(envelope), envelope, given, self.catalog)
+
+    def openai_models(self, job_input: Any) -> dict[str, Any] | None:
+        """The answer to an input that asks, by OpenAI's API, which models there are; None for any other.
+
+        Raises:
+            NotFound: it asks for one that is not there.
+        """
+        route = job_input.get("openai_route") if isinstance(job_input, dict) else None
+        if not isinstance(route, str):
+            return None
+        names = self._openai_pipelines()
+        return openai.models(route, dict.fromkeys(e.model_id for e in self.catalog.entries if e.pipeline in names))
+
+    @property
+    def streams(self) -> bool:
+        """Whether every pipeline here answers in pieces of text."""
+        return all(self._registry.get(name).stream for name in self.pipelines)
+
+    @property
+    def concurrent(self) -> bool:
+        """Whether every pipeline here lets several jobs use its model at once."""
+        return all(self._registry.get(name).concurrent for name in self.pipelines)
 
     def plan_nested(self, pipeline: str, given: dict[str, Any]) -> Plan:
         """What another pipeline asks for: any of the registry, with this worker's model, else any of the whole list.
@@ -68,11 +93,29 @@ class Planner:
         catalog = self.catalog if pipeline in self.catalog.pipelines() else self._whole_catalog
         return self._planned(pipeline, Envelope(), given, catalog)
 
+    def _openai_pipelines(self) -> list[str]:
+        return [name for name in self.pipelines if self._registry.get(name).openai]
+
+    def _planned_openai(self, envelope: Envelope, route: str) -> Plan:
+        pipeline, *_ = [*self._openai_pipelines(), None]
+        handler = self._registry.get(pipeline).openai if pipeline else None
+        if pipeline is None or handler is None:
+            raise NotFound("this worker has no pipeline that answers OpenAI's API")
+        if route not in get_args(openai.Route):
+            raise NotFound(f"no route '{route[:MAX_ECHO]}'; there are: {', '.join(get_args(openai.Route))}")
+        params = _validated(handler.params, {"route": route, "body": envelope.openai_input})
+        asked = envelope.openai_input.get("model") or None
+        try:
+            entry = self.catalog.resolve(pipeline, None if asked is None else str(asked))
+        except InvalidInput as unknown:
+            raise NotFound(unknown.message, openai_code="model_not_found") from None
+        return Plan(pipeline, handler, params, entry, envelope)
+
     def _planned(self, pipeline: str, envelope: Envelope, given: dict[str, Any], catalog: Catalog) -> Plan:
         handler = self._registry.get(pipeline)
         entry = _entry(pipeline, handler, given, catalog)
         defaults = {k: v for k, v in (entry.defaults if entry else {}).items() if k in handler.params.model_fields}
-        params = _validated(handler.params, {**defaults, **{k: v for k, v in given.items() if v is not None}})
+        params = _validated(handler.params, {**defaults, **_canonical(handler.params, given)})
         if handler.validate:
             handler.validate(params, self._registry)
         return Plan(pipeline, handler, params, entry, envelope)
@@ -110,6 +153,13 @@ def _split(given: dict[str, Any]) -> tuple[Envelope, dict[str, Any]]:
         return Envelope.split(given)
     except ValidationError as exc:
         raise _invalid(exc) from exc
+
+
+def _canonical(model: type[Params], given: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return model.canonical(given)
+    except ValueError as exc:
+        raise InvalidInput(str(exc)) from exc
 
 
 def _validated(model: type[Params], given: dict[str, Any]) -> Params:

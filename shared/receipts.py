@@ -73,7 +73,7 @@ def make(
         "outputs": [
             {
                 "sha256": o.sha256,
-                "pixels_sha256": o.pixels_sha256,
+                **({"pixels_sha256": o.pixels_sha256} if o.pixels_sha256 else {}),
                 "media_type": o.media_type,
                 "bytes": len(o.data),
                 "seed": o.seed,

@@ -14,7 +14,7 @@ from typing import Any
 from shared import device as devices
 from shared import logs, receipts
 from shared.backlog import Backlog
-from shared.context import JobContext, NestedContext
+from shared.context import JobContext, NestedContext, Written
 from shared.errors import (
     ENDINGS,
     Internal,
@@ -35,7 +35,7 @@ from shared.models.catalog import Entry
 from shared.models.pool import Pool
 from shared.models.store import Store
 from shared.plan import Plan, Planner
-from shared.schemas import MEDIA_TYPES, Handler, ImageFormat, Made, ModelSource, Output, Params, Registry
+from shared.schemas import MEDIA_TYPES, Context, Handler, ImageFormat, Made, ModelSource, Output, Params, Registry
 from shared.settings import Settings
 
 BESIDE_OUTPUTS = 2048  # bytes of a serialised result that are neither outputs, metrics nor receipt
@@ -123,8 +123,13 @@ class Runner:
 
     def _run(self, job: Job) -> dict[str, Any]:
         accepted_at, metrics = time.time(), JobMetrics(job.clock)
+        if models := self.planner.openai_models(job.input):
+            return {"answer": models}
         plan = self.planner.plan(job.input)
-        context = JobContext(job, metrics, self.backlog, self._encode_later(plan, metrics), self._nested)
+        streams = plan.handler.stream and getattr(plan.params, "stream", True)
+        context = JobContext(
+            job, metrics, self.backlog, self._encode_later(plan, metrics), self._nested, streams=streams
+        )
         logs.stage("taken", job.id, pipeline=plan.pipeline, model=plan.model_id)
         self.backlog.away(job.id, away=True)
         source = self._prepare(job, plan, context)
@@ -177,20 +182,28 @@ class Runner:
         if not self.pool.holds(handler.load, source):
             context.report("loading")
         begun = job.clock()
-        with self.pool.acquire(handler.load, source) as model:
+        with self.pool.acquire(handler.load, source, check=job.check) as model:
             metrics.add("load", job.clock() - begun)
             logs.stage("loaded", job.id, model=source.model_id, seconds=_since(begun, job))
+            self._widen(model)
             self.device().reset_peak()
             self._measured_run(job, plan, model, context)
             metrics.note(peak_memory_bytes=self.device().peak_memory())
         return started_at
+
+    def _widen(self, model: Any) -> None:
+        """Let as many jobs in as the model serves at once, where all that this worker runs allows it."""
+        slots = getattr(model, "slots", 1)
+        if slots > self.lane.slots and self.planner.concurrent:
+            self.lane.widen(slots)
+            self.backlog.slots = slots
 
     def _measured_run(self, job: Job, plan: Plan, model: Any, context: JobContext) -> None:
         begun = job.clock()
         context.begin()
         context.report("running")
         job.check()
-        plan.handler.run(model, plan.params, context)
+        _run_handler(plan, model, context)
         context.metrics.checked()
         seconds = job.clock() - begun
         context.metrics.add("run", seconds)
@@ -203,13 +216,13 @@ class Runner:
         inner = NestedContext(outer)
         self._load_media(plan.params, outer.job, outer)
         if plan.handler.load is None or plan.entry is None:
-            plan.handler.run(None, plan.params, inner)
+            _run_handler(plan, None, inner)
             return inner.made
         source = self.store.find(plan.entry)
         if source is None:  # the device must not wait for a network
             raise ModelUnavailable(f"'{plan.model_id}' must be on the volume before another pipeline can run it")
         with self.pool.acquire(plan.handler.load, source) as model:
-            plan.handler.run(model, plan.params, inner)
+            _run_handler(plan, model, inner)
         return inner.made
 
     def _encode_later(self, plan: Plan, metrics: JobMetrics) -> Callable[[Made], "Future[Output]"]:
@@ -231,6 +244,8 @@ class Runner:
         times: receipts.Times,
     ) -> dict[str, Any]:
         model = {"id": source.model_id, "revision": source.revision} if source else None
+        if plan.handler.stream:
+            outputs = [_text_output(str(context.written), context.differs.get("seed"))]
         return self.signer.sign(
             receipts.make(
                 job_id=job.id,
@@ -257,13 +272,35 @@ class Runner:
         context.metrics.add("deliver", job.clock() - begun)
         logs.stage("delivered", job.id, outputs=len(outputs), seconds=_since(begun, job))
         images = [output.as_dict(url) for output, url in zip(outputs, urls, strict=True)]
-        return {**({"images": images} if images else {}), "metrics": context.metrics.as_dict(), "receipt": receipt}
+        return {
+            **({"images": images} if images else {}),
+            **(_text_result(context.written) if plan.handler.stream else {}),
+            "metrics": context.metrics.as_dict(),
+            "receipt": receipt,
+        }
 
 
 def _internal(job: Job, exc: BaseException) -> Internal:
     error_id = secrets.token_hex(4)
     logs.logger.error("internal error", extra={"fields": {"job": job.id, "error_id": error_id}}, exc_info=exc)
     return Internal(f"an error of this worker; its log has it under {error_id}", error_id=error_id)
+
+
+def _run_handler(plan: Plan, model: Any, context: Context) -> None:
+    for piece in plan.handler.run(model, plan.params, context) or ():
+        context.text(piece)
+
+
+def _text_result(written: Written) -> dict[str, Any]:
+    if written.answer is not None:
+        return {"answer": written.answer}
+    return {"text": str(written), "usage": written.usage, "finish_reason": written.finish_reason}
+
+
+def _text_output(text: str, seed: int | None) -> Output:
+    data = text.encode()
+    sha256 = hashlib.sha256(data).hexdigest()
+    return Output(data, "text/plain", "txt", sha256, pixels_sha256=None, pixels=0, seed=seed, nsfw=False)
 
 
 def _encode(made: Made, image_format: ImageFormat) -> Output:

@@ -1,9 +1,10 @@
 """What a handler is made of: its parameters, its declaration, and the context that its run is given."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -22,10 +23,30 @@ class Params(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
+    OTHER_NAMES: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Names by which other APIs call a parameter, and the parameter's own."""
+
     @model_validator(mode="before")
     @classmethod
     def _null_means_default(cls, given: Any) -> Any:
-        return {k: v for k, v in given.items() if v is not None} if isinstance(given, dict) else given
+        return cls.canonical(given) if isinstance(given, dict) else given
+
+    @classmethod
+    def canonical(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """What is set, under the parameters' own names.
+
+        Raises:
+            ValueError: a parameter is given under two names.
+        """
+        own: dict[str, Any] = {}
+        for name, value in given.items():
+            if value is None:
+                continue
+            known = cls.OTHER_NAMES.get(name, name)
+            if known in own:
+                raise ValueError(f"{name} is given under two names; its own is {known}")
+            own[known] = value
+        return own
 
     def as_record(self) -> dict[str, Any]:
         """The parameters as a receipt holds them: media by hash, not by content."""
@@ -46,11 +67,15 @@ class ModelParams(Params):
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model on disk: `path` is a folder in diffusers or transformers format, or one file."""
+    """A model on disk: `path` is a folder in diffusers or transformers format, or one file.
+
+    `options` say how it is to be loaded, in the words of the library that loads it.
+    """
 
     model_id: str
     revision: str
     path: Path
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -78,6 +103,21 @@ class Context(Protocol):
     def image(self, image: "Image", *, seed: int | None = None, nsfw: bool = False) -> None:
         """Emit an image; it is encoded beside the device."""
 
+    def text(self, piece: str) -> None:
+        """Emit the next piece of a text, and stop here when the job was told to stop. Never waits.
+
+        A piece ends between two characters; what a later piece may take back must not be in it.
+
+        Raises:
+            Cancelled, DeadlineExceeded: let them pass.
+        """
+
+    def finish(self, reason: str, usage: Mapping[str, int]) -> None:
+        """Say why the text ended (`stop`, `length`), and how many tokens it took, as OpenAI counts them."""
+
+    def answer(self, body: Mapping[str, Any]) -> None:
+        """Emit the whole result in the shape of another API; it takes the place of the result's own fields."""
+
     def note(self, **facts: Any) -> None:
         """Add facts about this run to the result's `metrics`."""
 
@@ -98,6 +138,11 @@ class Handler:
     `load(source, device)` returns the model ready on the device; None for a pipeline without a model. Handlers that
     name the same function share the warm model. `warmup` holds parameters for one small run after loading.
     `validate(params, registry)` may check more than pydantic can, before anything runs.
+
+    With `stream` the run emits text, piece by piece, by `ctx.text` or as a generator; a parameter `stream` that is
+    false keeps the pieces back until the end. With `concurrent` several jobs may use the model at once: as many as its
+    `slots` say. Without `torch` a worker does not import it. `openai` runs what comes by OpenAI's API; its parameters
+    are an `openai.Request`.
     """
 
     params: type[Params]
@@ -106,6 +151,9 @@ class Handler:
     stream: bool = False
     warmup: dict[str, Any] | None = None
     validate: "Callable[[Any, Registry], None] | None" = None
+    concurrent: bool = False
+    torch: bool = True
+    openai: "Handler | None" = None
 
 
 class Registry(Protocol):
@@ -130,7 +178,7 @@ class Output:
     media_type: str
     extension: str
     sha256: str
-    pixels_sha256: str
+    pixels_sha256: str | None
     pixels: int
     seed: int | None
     nsfw: bool
@@ -148,6 +196,8 @@ class Envelope(BaseModel):
     pipeline: str | None = None
     delivery: dict[str, Any] | None = None
     details: bool = False
+    openai_route: str | None = None
+    openai_input: Any = None
 
     @classmethod
     def split(cls, given: dict[str, Any]) -> tuple[Self, dict[str, Any]]:

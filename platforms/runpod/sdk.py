@@ -94,7 +94,7 @@ class Loop:
         if not await self._nearly_free():
             return None
         try:
-            room = self._backlog.room(2 * self._ahead_s) if self._ahead_s else 1
+            room = self._backlog.room(2 * self._ahead_s)
             taken: TakenJobs = await self._unless_closing(self._get_job(session, min(wanted, room)))
             self._failures = 0
         except _failures() as exc:
@@ -131,12 +131,15 @@ class Loop:
 
     async def _nearly_free(self) -> bool:
         waited_s = 0.0
-        while self._is_broken() or (len(self._backlog) and self._backlog.remaining_s() >= self._ahead_s):
+        while self._is_broken() or self._is_busy():
             if waited_s > GATE_MAX_S or self._is_closing():
                 return False
             await asyncio.sleep(GATE_POLL_S)
             waited_s += GATE_POLL_S
         return True
+
+    def _is_busy(self) -> bool:
+        return len(self._backlog) >= self._backlog.slots and self._backlog.remaining_s() >= self._ahead_s
 
     async def _unless_closing(self, poll: Awaitable[Any]) -> Any:
         """The poll's answer, or None as soon as SIGTERM came: the SDK would wait for it, and lose what it brings."""

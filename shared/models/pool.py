@@ -1,10 +1,10 @@
 """The models that are warm on the device; least recently used out first."""
 
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from shared.device import Device, free_memory
@@ -12,13 +12,23 @@ from shared.schemas import ModelSource
 
 Load = Callable[[ModelSource, Device], Any]
 Key = tuple[Load, str, str]
+LOOK_AGAIN_S = 0.1
 
 
 @dataclass
 class _Warm:
     model: Any
     footprint: int
-    leases: int = 0
+    leases: "Counter[int]" = field(default_factory=Counter)  # by thread
+
+    @property
+    def is_idle(self) -> bool:
+        return not self.leases.total()
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the job of this thread holds it: to wait for that would be to wait for oneself."""
+        return bool(self.leases[threading.get_ident()])
 
 
 class Pool:
@@ -28,24 +38,31 @@ class Pool:
         self._device = device
         self._capacity = capacity
         self._warm: OrderedDict[Key, _Warm] = OrderedDict()
-        self._lock = threading.RLock()
+        self._lock = threading.Condition(threading.RLock())
 
     @contextmanager
-    def acquire(self, load: Load, source: ModelSource) -> Iterator[Any]:
-        """The model, warm, for the length of the block; loads it when it is not."""
+    def acquire(self, load: Load, source: ModelSource, *, check: Callable[[], None] = lambda: None) -> Iterator[Any]:
+        """The model, warm, for the length of the block; loads it when it is not.
+
+        Where others use the models that would have to go, it waits for them; `check` may raise meanwhile.
+        """
         key = (load, source.model_id, source.revision)
         with self._lock:
+            while key not in self._warm and not self._has_room():
+                check()
+                self._lock.wait(LOOK_AGAIN_S)
             if key not in self._warm:
                 self._make_room()
                 self._warm[key] = self._load(load, source)
             self._warm.move_to_end(key)
             warm = self._warm[key]
-            warm.leases += 1
+            warm.leases[threading.get_ident()] += 1
         try:
             yield warm.model
         finally:
             with self._lock:
-                warm.leases -= 1
+                warm.leases[threading.get_ident()] -= 1
+                self._lock.notify_all()
 
     def holds(self, load: Load, source: ModelSource) -> bool:
         """Whether the model is warm."""
@@ -62,13 +79,17 @@ class Pool:
         The last used is the one whose job ran out of memory: to load it again would cost more than it gives.
         """
         with self._lock:
-            idle = [key for key, warm in self._warm.items() if not warm.leases]
+            idle = [key for key, warm in self._warm.items() if warm.is_idle]
             for key in idle if everything else [key for key in idle if key != next(reversed(self._warm))]:
                 del self._warm[key]
         free_memory()
 
+    def _has_room(self) -> bool:
+        """Whether one more fits once the idle ones are gone; what this thread's own job holds does not count."""
+        return sum(not w.is_idle and not w.is_ours for w in self._warm.values()) < self._capacity
+
     def _make_room(self) -> None:
-        idle = [k for k, w in self._warm.items() if not w.leases]
+        idle = [k for k, w in self._warm.items() if w.is_idle]
         while idle and len(self._warm) >= self._capacity:
             del self._warm[idle.pop(0)]
             free_memory()
