@@ -80,10 +80,14 @@ class JobContext:
         """The encoded outputs, in the order in which they were made; waits for the encoders."""
         return [output.result() for output in self._outputs]
 
-    def pass_step(self) -> None:
-        """One step is done: count it, and stop here when the job was told to stop."""
+    def check(self) -> None:
+        """See schemas.Context."""
         self.metrics.checked()
         self.job.check()
+
+    def pass_step(self) -> None:
+        """One step is done: count it, and stop here when the job was told to stop."""
+        self.check()
         self.steps_done += 1
 
     def step(self, step: int, steps: int, preview: "Callable[[], Image] | None" = None) -> None:
@@ -112,10 +116,13 @@ class JobContext:
         """See schemas.Context."""
         self._outputs.append(self._encode(Made(image, seed, nsfw)))
 
-    def text(self, piece: str) -> None:
+    def text(self, piece: str, *, most: int | None = None) -> None:
         """See schemas.Context."""
         self.pass_step()
         self.written.pieces.append(piece)
+        left_s = None if most is None else self._left_s(self.steps_done, most)
+        if left_s is not None:
+            self._backlog.stepped(self.job.id, left_s)
         if self._streams and piece:
             self.job.events(Piece(piece))
 
@@ -168,7 +175,11 @@ class NestedContext:
         """Keep the image for the pipeline that asked for it."""
         self.made.append(Made(image, seed, nsfw))
 
-    def text(self, piece: str) -> None:
+    def check(self) -> None:
+        """Stop where the outer job must."""
+        self._outer.check()
+
+    def text(self, piece: str, *, most: int | None = None) -> None:
         """A pipeline that writes text cannot be run by another one."""
         raise InvalidInput("a pipeline that answers in text cannot be run by another pipeline")
 

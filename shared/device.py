@@ -1,6 +1,8 @@
 """The device that models run on: its choice, its memory, and its ways of failing."""
 
+import ctypes
 import gc
+import os
 import resource
 import sys
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ from typing import Any, Literal
 from shared.errors import Ruin
 
 Kind = Literal["cpu", "cuda", "mps"]
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # Linux, cgroup v2: microseconds of CPU time in a period
 STATM = Path("/proc/self/statm")  # Linux: sizes of this process in pages, the resident one second
 
 # Parts of the messages by which torch and CUDA tell of it, the first match counts: torch/csrc, driver API errors.
@@ -31,9 +34,13 @@ RUIN_BY_MESSAGE: tuple[tuple[str, Ruin], ...] = (
 
 @dataclass(frozen=True)
 class Device:
-    """Where models run, and in which precision: half on CUDA, single elsewhere."""
+    """Where models run, and in which precision: half on CUDA, single elsewhere.
+
+    Without `torch`, what is measured is this process's own memory.
+    """
 
     kind: Kind
+    torch: bool = True
 
     @property
     def dtype(self) -> Any:
@@ -44,7 +51,7 @@ class Device:
 
     def memory_used(self) -> int:
         """Bytes held now: allocated on the card, or resident in the process."""
-        if self.kind == "cuda":
+        if self._has_torch_cuda:
             import torch
 
             return int(torch.cuda.memory_allocated())
@@ -52,7 +59,7 @@ class Device:
 
     def peak_memory(self) -> int:
         """The most bytes held since `reset_peak`, or since the start of the process off CUDA."""
-        if self.kind == "cuda":
+        if self._has_torch_cuda:
             import torch
 
             return int(torch.cuda.max_memory_allocated())
@@ -60,19 +67,51 @@ class Device:
 
     def reset_peak(self) -> None:
         """Start measuring the peak anew, where the device can."""
-        if self.kind == "cuda":
+        if self._has_torch_cuda:
             import torch
 
             torch.cuda.reset_peak_memory_stats()
 
+    @property
+    def _has_torch_cuda(self) -> bool:
+        return self.torch and self.kind == "cuda"
 
-def pick(name: str) -> Device:
-    """The device named, or the best there is for `auto`; imports torch."""
+
+def pick(name: str, *, torch_free: bool = False) -> Device:
+    """The device named, or the best there is for `auto`; imports torch, which takes seconds, unless `torch_free`."""
+    if torch_free:
+        return Device(_best_without_torch() if name == "auto" else name, torch=False)  # type: ignore[arg-type]
     import torch
 
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     return Device(name)  # type: ignore[arg-type]
+
+
+def _best_without_torch() -> Kind:
+    if sys.platform == "darwin":
+        return "mps"
+    return "cuda" if _cards() else "cpu"
+
+
+def _cards() -> int:
+    """How many CUDA devices the driver counts: docs.nvidia.com/cuda/cuda-driver-api."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int()
+    return 0 if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) else count.value
+
+
+def usable_cpus(quota: Path = CPU_QUOTA) -> int:
+    """The cores that this process may use: a container's share, not the machine's."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        most, period = quota.read_text().split()
+        return max(1, min(cores, int(most) // int(period)))
+    except (OSError, ValueError):  # no cgroup v2, or "max": no limit
+        return cores
 
 
 def works(device: Device) -> None:
@@ -112,7 +151,7 @@ def _ruin_of(exc: BaseException) -> Ruin | None:
 
 def is_lost(device: Device) -> bool:
     """Whether a card has stopped computing, however the error was worded that made one ask; False off CUDA."""
-    if device.kind != "cuda":
+    if device.kind != "cuda" or not device.torch:
         return False
     try:
         works(device)

@@ -80,6 +80,11 @@ class Planner:
         return all(self._registry.get(name).stream for name in self.pipelines)
 
     @property
+    def torch_free(self) -> bool:
+        """Whether no pipeline here needs torch."""
+        return not any(self._registry.get(name).torch for name in self.pipelines)
+
+    @property
     def concurrent(self) -> bool:
         """Whether every pipeline here lets several jobs use its model at once."""
         return all(self._registry.get(name).concurrent for name in self.pipelines)

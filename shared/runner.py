@@ -75,7 +75,7 @@ class Runner:
     def device(self) -> devices.Device:
         """The device, chosen when the first model wants it: a worker without models never imports torch."""
         if self._device is None:
-            self._device = devices.pick(self.settings.device)
+            self._device = devices.pick(self.settings.device, torch_free=self.planner.torch_free)
         return self._device
 
     def submit(self, job: Job) -> "Future[dict[str, Any]]":
@@ -97,7 +97,8 @@ class Runner:
             job = Job("warm-up", {"pipeline": entry.pipeline, "model_id": entry.model_id, **params})
             self._jobs.submit(self._run_logged, job).result()  # not `submit`: its length is not typical
         elif handler.load:
-            with self.pool.acquire(handler.load, self.store.ensure(entry)):
+            with self.pool.acquire(handler.load, self.store.ensure(entry)) as model:
+                self._widen(model)
                 logs.stage("loaded", "warm-up", model=entry.model_id)
 
     def _run_logged(self, job: Job) -> dict[str, Any]:

@@ -103,10 +103,18 @@ class Context(Protocol):
     def image(self, image: "Image", *, seed: int | None = None, nsfw: bool = False) -> None:
         """Emit an image; it is encoded beside the device."""
 
-    def text(self, piece: str) -> None:
+    def check(self) -> None:
+        """Stop here when the job was told to stop; for work that has no steps to report.
+
+        Raises:
+            Cancelled, DeadlineExceeded: let them pass.
+        """
+
+    def text(self, piece: str, *, most: int | None = None) -> None:
         """Emit the next piece of a text, and stop here when the job was told to stop. Never waits.
 
-        A piece ends between two characters; what a later piece may take back must not be in it.
+        A piece ends between two characters; what a later piece may take back must not be in it. `most` is how many
+        pieces there may be in all, for the worker to know how long it is busy at most.
 
         Raises:
             Cancelled, DeadlineExceeded: let them pass.
@@ -140,9 +148,9 @@ class Handler:
     `validate(params, registry)` may check more than pydantic can, before anything runs.
 
     With `stream` the run emits text, piece by piece, by `ctx.text` or as a generator; a parameter `stream` that is
-    false keeps the pieces back until the end. With `concurrent` several jobs may use the model at once: as many as its
-    `slots` say. Without `torch` a worker does not import it. `openai` runs what comes by OpenAI's API; its parameters
-    are an `openai.Request`.
+    false keeps the pieces back until the end. With `concurrent` several jobs may use the model at once: as many as
+    its `slots` say. Without `torch` a worker does not import it. `openai` runs what comes by OpenAI's API; its
+    parameters are an `openai.Request`.
     """
 
     params: type[Params]

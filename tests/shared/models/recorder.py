@@ -35,7 +35,10 @@ class Recorder:
     def image(self, image: Image, *, seed: int | None = None, nsfw: bool = False) -> None:
         self.made.append(Made(image, seed, nsfw))
 
-    def text(self, piece: str) -> None:
+    def check(self) -> None:
+        pass
+
+    def text(self, piece: str, *, most: int | None = None) -> None:
         self.pieces.append(piece)
         if len(self.pieces) == self.stop_at:
             raise Cancelled("asked")

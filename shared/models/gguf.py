@@ -1,0 +1,212 @@
+"""GGUF models through llama.cpp: its server, run in this process, behind one call."""
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shared.device import Device, usable_cpus
+from shared.errors import Internal, InvalidInput, JobError, ModelUnavailable
+from shared.models.gguf_header import Header, read_header
+from shared.models.volumes import is_networked
+from shared.schemas import ModelSource
+
+CONTEXT = 4096  # tokens of one job, prompt and answer, where nothing else is set
+MOST_SLOTS = 8
+MARGIN = 2**30  # bytes of a card that neither weights nor context may take
+SMALL = 100 * 2**20  # bytes of a file below which threads wait for each other longer than they compute
+ERRORS_ONLY = 1
+
+# For models that bring no template: the plain turns that models were trained on before there were any.
+PLAIN_TEMPLATE = """\
+{%- for message in messages -%}
+{%- if message.role == 'system' %}{{ message.content }}{{ '\\n' }}
+{%- else %}{{ message.role | upper }}: {{ message.content }}{{ '\\n' }}{% endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt %}ASSISTANT:{% endif -%}"""
+PLAIN_STOPS = ("\nUSER:",)
+
+Chunk = dict[str, Any]
+Handle = Callable[[Chunk, Callable[[Chunk], bool]], Any]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a file is loaded: tokens of one job, jobs at once, layers on the card (-1: as many as fit)."""
+
+    context: int
+    slots: int
+    gpu_layers: int
+
+
+class TextModel:
+    """A loaded model; up to `slots` threads may call it at once, and each call has `context` tokens."""
+
+    def __init__(self, server: Any, fit: Fit, header: Header) -> None:
+        self._server = server
+        self.slots = fit.slots
+        self.context = fit.context
+        self.only_embeds = bool(header.of_model("pooling_type"))
+        self.stops = () if has_template(header) else PLAIN_STOPS
+
+    def chat(self, body: Mapping[str, Any], on_chunk: Callable[[Chunk], None]) -> None:
+        """Answer `messages`; `on_chunk` gets each chunk as OpenAI's chat API streams them, from another thread.
+
+        What `on_chunk` raises ends the generation within a token, and is raised here.
+
+        Raises:
+            InvalidInput: the request cannot be run; Internal: llama.cpp failed.
+        """
+        self._stream(self._server.handle_chat_completions, body, on_chunk)
+
+    def complete(self, body: Mapping[str, Any], on_chunk: Callable[[Chunk], None]) -> None:
+        """Continue a `prompt`; otherwise as `chat`, with the chunks of OpenAI's completions."""
+        self._stream(self._server.handle_completions, body, on_chunk)
+
+    def embed(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The embeddings of `input`, as OpenAI's API answers. Nothing can stop it.
+
+        Raises:
+            InvalidInput, Internal: as `chat`.
+        """
+        try:
+            answer: dict[str, Any] = self._server.handle_embeddings(dict(body))
+        except RuntimeError as exc:
+            raise InvalidInput(f"llama.cpp refused the request: {exc}") from exc
+        if "error" in answer:
+            raise _error(answer["error"])
+        return answer
+
+    def _stream(self, handle: Handle, body: Mapping[str, Any], on_chunk: Callable[[Chunk], None]) -> None:
+        if self.only_embeds:
+            raise InvalidInput("this model only makes embeddings; send them to /v1/embeddings")
+        raised: list[BaseException] = []
+
+        def take(chunk: Chunk) -> bool:
+            try:
+                if "error" in chunk:
+                    raise _error(chunk["error"])
+                on_chunk(chunk)
+            except BaseException as exc:  # noqa: BLE001 the binding swallows what its callback raises
+                raised.append(exc)
+            return bool(raised)  # True ends the generation
+
+        stop = [*_listed(body.get("stop")), *self.stops]
+        request = {**body, "stream": True, "return_progress": True, **({"stop": stop} if stop else {})}
+        try:
+            handle(request, take)
+        except RuntimeError as exc:
+            raised.append(InvalidInput(f"llama.cpp refused the request: {exc}"))
+        if raised:
+            raise raised[0]
+
+
+def load(source: ModelSource, device: Device) -> TextModel:
+    """Load a GGUF file, on the card with as many layers as fit it.
+
+    `source.options`: `context` and `slots` as in Fit, `gpu_layers` in place of what fits.
+
+    Raises:
+        ModelUnavailable: naming the file and what is wrong with it.
+    """
+    import xllamacpp
+
+    path = _file(source.path)
+    header = read_header(path)
+    fit = _fit(header, path.stat().st_size, device, source.options, xllamacpp)
+    params = _params(xllamacpp, path, header, fit, source.model_id)
+    try:
+        server = xllamacpp.Server(params)
+    except RuntimeError as exc:
+        raise ModelUnavailable(
+            f"{path.name}: llama.cpp cannot load it; this worker's log has its reason. A file that is whole by its "
+            f"header is damaged behind it, is of an architecture newer than this llama.cpp, or needs more memory"
+        ) from exc
+    return TextModel(server, fit, header)
+
+
+def has_template(header: Header) -> bool:
+    """Whether the file says how its model is spoken to."""
+    return bool(header.values.get("tokenizer.chat_template"))
+
+
+def _params(xllamacpp: Any, path: Path, header: Header, fit: Fit, model_id: str) -> Any:
+    params = xllamacpp.CommonParams()
+    params.model.path = str(path)
+    params.model_alias = {model_id}
+    params.n_ctx = fit.slots * fit.context  # llama.cpp divides it among the slots
+    params.n_parallel = fit.slots
+    params.n_gpu_layers = fit.gpu_layers
+    params.cache_ram_mib = 0  # a slot keeps its own prompt; the cache beside them would grow to 8 GB
+    params.embedding = True  # beside completions; measured: no slower
+    params.verbosity = ERRORS_ONLY
+    params.ui = params.endpoint_slots = False
+    params.api_keys = [secrets.token_urlsafe(32)]  # it listens on loopback, whether it is to or not
+    threads = 1 if path.stat().st_size < SMALL else usable_cpus()
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+    if is_networked(path):
+        params.load_mode = xllamacpp.llama_load_mode.LLAMA_LOAD_MODE_NONE  # page faults over a network, one by one
+    if not has_template(header):
+        params.chat_template = PLAIN_TEMPLATE
+    if header.of_model("pooling_type"):
+        params.n_batch = params.n_ubatch = fit.context  # what is embedded has to fit into one batch
+    else:
+        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+    return params
+
+
+def _fit(header: Header, size: int, device: Device, options: Mapping[str, Any], xllamacpp: Any) -> Fit:
+    trained = header.of_model("context_length", CONTEXT)
+    context = min(options.get("context") or CONTEXT, trained if isinstance(trained, int) else CONTEXT)
+    layers = options.get("gpu_layers")
+    if device.kind == "cpu":
+        layers = 0
+    elif layers is None:
+        layers = -1
+    slots = options.get("slots") or _slots(header.kv_bytes(context), size, _free_on_cards(xllamacpp), layers)
+    return Fit(context, slots, layers)
+
+
+def _slots(kv_bytes: int, weights: int, free: int, layers: int) -> int:
+    """How many jobs decode together: as many contexts as fit beside the weights; one where no card holds them all."""
+    if layers >= 0 or kv_bytes <= 0:
+        return 1
+    return max(1, min(MOST_SLOTS, (free - weights - MARGIN) // kv_bytes))
+
+
+def _free_on_cards(xllamacpp: Any) -> int:
+    card = xllamacpp.ggml_backend_dev_type.GGML_BACKEND_DEVICE_TYPE_GPU
+    return sum(d["memory_free"] for d in xllamacpp.get_device_info() if d["type"] == card)
+
+
+def _file(path: Path) -> Path:
+    """The file itself, or the only one in a folder, or the first part of the only one in parts."""
+    if path.is_file():
+        return path
+    found = sorted(path.glob("*.gguf"))
+    whole = [f for f in found if "-of-" not in f.stem or "-00001-of-" in f.stem]
+    if len(whole) == 1:
+        return whole[0]
+    names = ", ".join(f.name for f in whole[:10]) or "none"
+    raise ModelUnavailable(f"name the GGUF file (GGML_FILE, or `files` in models.json); there are: {names}")
+
+
+def _listed(stop: Any) -> list[Any]:
+    return stop if isinstance(stop, list) else [stop] if stop else []
+
+
+def _error(error: Mapping[str, Any]) -> JobError:
+    """An error of llama.cpp's server as ours; its messages name no paths."""
+    message = str(error.get("message", "llama.cpp failed"))
+    if error.get("type") == "exceed_context_size_error":
+        tokens, context = error.get("n_prompt_tokens"), error.get("n_ctx")
+        return InvalidInput(
+            f"the prompt has {tokens} tokens, and a job here may have {context} with its answer (GGML_CONTEXT)",
+            n_prompt_tokens=tokens,
+            n_ctx=context,
+            openai_code="context_length_exceeded",
+        )
+    if error.get("code") in (400, 501) or "too large to process" in message:
+        return InvalidInput(message)
+    return Internal(f"llama.cpp: {message}")
