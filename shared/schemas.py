@@ -44,7 +44,10 @@ class Params(BaseModel):
                 continue
             known = cls.OTHER_NAMES.get(name, name)
             if known in own:
-                raise ValueError(f"{name} is given under two names; its own is {known}")
+                names = [known, *(other for other, its in cls.OTHER_NAMES.items() if its == known)]
+                raise ValueError(
+                    f"{' and '.join(n for n in names if n in given)} are one parameter; give one of them"
+                )
             own[known] = value
         return own
 
@@ -56,6 +59,8 @@ class Params(BaseModel):
 def _record(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_record(v) for v in value]
+    if isinstance(value, BaseModel) and not hasattr(value, "as_record"):
+        return value.model_dump(mode="json", exclude_none=True)
     return value.as_record() if hasattr(value, "as_record") else value
 
 

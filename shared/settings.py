@@ -23,6 +23,23 @@ class Settings(BaseModel):
     )
     allow_any_model: bool = Field(False, description="Let a job name any model of the hub, not only the catalog's.")
     hf_token: SecretStr | None = Field(None, description="Token for gated models of the Hugging Face hub.")
+    ggml_repo: str | None = Field(
+        None, description="Serve this one model for text generation: a hub id, a folder, or a GGUF file."
+    )
+    ggml_file: str | None = Field(
+        None, description="The GGUF file of `GGML_REPO`; the first part of one in parts. Not needed where it has one."
+    )
+    ggml_revision: str = Field("main", description="The commit or branch of `GGML_REPO`.")
+    ggml_type: str | None = Field(None, description="Accepted for the first worker's templates; a GGUF file says it.")
+    ggml_layers: int | None = Field(
+        None, ge=-1, description="Layers of a GGUF model on the GPU; by free memory when not set, or -1."
+    )
+    ggml_context: int | None = Field(
+        None, ge=16, description="Tokens that one text job may have, prompt and answer; 4096, or less by the model."
+    )
+    ggml_parallel: int | None = Field(
+        None, ge=1, le=64, description="Text jobs decoded together; 1 on a CPU, by free memory (up to 8) on a GPU."
+    )
     handlers: Path | None = Field(None, description="A folder of handlers kept outside this repository.")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where models run.")
 

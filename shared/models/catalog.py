@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from shared.errors import InvalidInput
 from shared.settings import Settings
 
+TEXT_GENERATION = "text-generation"
 BUILT_IN = Path(__file__).parents[2] / "templates" / "models.json"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -24,6 +25,10 @@ class Entry(BaseModel):
     model_id: str = Field(description="A hub id, `demo/...`, or a folder.")
     revision: str = Field("main", description="A commit of the hub, or a branch, which moves.")
     pinned: bool = Field(False, description="True: `revision` is a commit; anything else is refused.")
+    files: tuple[str, ...] = Field((), description="The one file to use of several, such as a quantisation.")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="How to load it; for a GGUF file: gpu_layers, context, slots."
+    )
     warm: bool = Field(False, description="Load it when the worker starts, before the first job.")
     gpu_memory_gb: float | None = Field(None, description="What it needs on the card.")
     defaults: dict[str, Any] = Field(default_factory=dict, description="Parameters where a job gives none.")
@@ -44,17 +49,18 @@ class Catalog:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Catalog":
-        """`MODELS` or the built-in list, narrowed to `PIPELINE` and `MODEL_ID` where they are set.
+        """`GGML_REPO`, else `MODELS` or the built-in list, narrowed to `PIPELINE` and `MODEL_ID` where they are set.
 
         Raises:
-            InvalidInput: the file is not a list of models.
+            InvalidInput: the file is not a list of models, or the variables name two.
         """
-        entries = read(settings.models or BUILT_IN)
+        options = _ggml_options(settings)
+        entries = [_with_options(e, options) for e in _listed(settings)]
         if settings.pipeline:
             entries = [e for e in entries if e.pipeline == settings.pipeline]
         if settings.model_id:
             known = [e.model_copy(update={"warm": True}) for e in entries if e.model_id == settings.model_id]
-            entries = known or _single(settings.pipeline, settings.model_id)
+            entries = known or [_with_options(_single(settings.pipeline, settings.model_id), options)]
         return cls(entries, allow_any=settings.allow_any_model)
 
     def pipelines(self) -> list[str]:
@@ -96,7 +102,40 @@ def read(path: Path) -> list[Entry]:
         raise InvalidInput(f"{path.name} cannot be read as JSON: {exc.__class__.__name__}") from exc
 
 
-def _single(pipeline: str | None, model_id: str) -> list[Entry]:
+def _single(pipeline: str | None, model_id: str) -> Entry:
     if pipeline is None:
         raise InvalidInput(f"MODEL_ID={model_id} is in no catalog entry; set PIPELINE too")
-    return [Entry(pipeline=pipeline, model_id=model_id, warm=True, pinned=False)]
+    return Entry(pipeline=pipeline, model_id=model_id, warm=True, pinned=False)
+
+
+def _listed(settings: Settings) -> list[Entry]:
+    """The list of one that `GGML_REPO` and `GGML_FILE` make, or a models.json."""
+    if not settings.ggml_repo:
+        if settings.ggml_file:
+            raise InvalidInput("GGML_FILE is set without GGML_REPO, the hub id or folder that has it")
+        return read(settings.models or BUILT_IN)
+    if settings.model_id or settings.pipeline not in (None, TEXT_GENERATION):
+        raise InvalidInput("GGML_REPO names the model of a text-generation worker; unset PIPELINE and MODEL_ID")
+    files = (settings.ggml_file,) if settings.ggml_file else ()
+    return [
+        Entry(
+            pipeline=TEXT_GENERATION,
+            model_id=settings.ggml_repo,
+            revision=settings.ggml_revision,
+            files=files,
+            warm=True,
+        )
+    ]
+
+
+def _ggml_options(settings: Settings) -> dict[str, Any]:
+    layers = None if settings.ggml_layers == -1 else settings.ggml_layers
+    given = {"gpu_layers": layers, "context": settings.ggml_context, "slots": settings.ggml_parallel}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _with_options(entry: Entry, options: dict[str, Any]) -> Entry:
+    """The entry as this machine loads it: the variables beat what the list says."""
+    if entry.pipeline != TEXT_GENERATION:
+        return entry
+    return entry.model_copy(update={"options": {**entry.options, **options}})

@@ -9,6 +9,7 @@ from typing import Any
 from shared.device import Device, usable_cpus
 from shared.errors import Internal, InvalidInput, JobError, ModelUnavailable
 from shared.models.gguf_header import Header, read_header
+from shared.models.json_schema import constrained
 from shared.models.volumes import is_networked
 from shared.schemas import ModelSource
 
@@ -26,6 +27,9 @@ PLAIN_TEMPLATE = """\
 {%- endfor -%}
 {%- if add_generation_prompt %}ASSISTANT:{% endif -%}"""
 PLAIN_STOPS = ("\nUSER:",)
+
+# As what Cython passes on the C++ exceptions by which llama.cpp's server refuses a request that it cannot read.
+REFUSALS = (RuntimeError, ValueError, IndexError, TypeError)
 
 Chunk = dict[str, Any]
 Handle = Callable[[Chunk, Callable[[Chunk], bool]], Any]
@@ -72,8 +76,8 @@ class TextModel:
         """
         try:
             answer: dict[str, Any] = self._server.handle_embeddings(dict(body))
-        except RuntimeError as exc:
-            raise InvalidInput(f"llama.cpp refused the request: {exc}") from exc
+        except REFUSALS as exc:
+            raise _refused(exc) from exc
         if "error" in answer:
             raise _error(answer["error"])
         return answer
@@ -93,11 +97,11 @@ class TextModel:
             return bool(raised)  # True ends the generation
 
         stop = [*_listed(body.get("stop")), *self.stops]
-        request = {**body, "stream": True, "return_progress": True, **({"stop": stop} if stop else {})}
+        request = {**constrained(body), "stream": True, "return_progress": True, **({"stop": stop} if stop else {})}
         try:
             handle(request, take)
-        except RuntimeError as exc:
-            raised.append(InvalidInput(f"llama.cpp refused the request: {exc}"))
+        except REFUSALS as exc:
+            raised.append(_refused(exc))
         if raised:
             raise raised[0]
 
@@ -194,6 +198,10 @@ def _file(path: Path) -> Path:
 
 def _listed(stop: Any) -> list[Any]:
     return stop if isinstance(stop, list) else [stop] if stop else []
+
+
+def _refused(exc: Exception) -> InvalidInput:
+    return InvalidInput(f"llama.cpp refused the request: {str(exc)[:300]}")
 
 
 def _error(error: Mapping[str, Any]) -> JobError:

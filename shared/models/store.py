@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from shared.errors import ModelUnavailable
 from shared.models.catalog import COMMIT, Entry
@@ -18,6 +18,10 @@ RUNPOD_CACHE = Path("/runpod-volume/huggingface-cache/hub")  # also where RunPod
 CONTAINER_CACHE = Path("/models")
 TEXTS = (".json", ".txt", ".model", ".jinja")
 SHARD = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
+GGUF_PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
+HASHED_WHOLE = 2**30  # bytes; a larger file is sampled, since a cold start must not read it twice
+SAMPLES = 64
+SAMPLE = 2**20
 
 
 class Store:
@@ -46,12 +50,12 @@ class Store:
     def find(self, entry: Entry) -> ModelSource | None:
         """The model, if it is here and whole; asks nobody."""
         if entry.model_id.startswith("demo/"):
-            return _folder(entry.model_id, DEMO_MODELS / entry.model_id.removeprefix("demo/"))
+            return _folder(entry, DEMO_MODELS / entry.model_id.removeprefix("demo/"))
         if entry.model_id.startswith(("/", "./", "../")):
-            return _folder(entry.model_id, Path(entry.model_id))
+            return _folder(entry, Path(entry.model_id))
         for root in self.roots():
             if snapshot := _snapshot(root, entry):
-                return ModelSource(entry.model_id, snapshot.name, snapshot)
+                return _source(entry, snapshot.name, snapshot)
         return None
 
     def ensure(self, entry: Entry, *, on_download: Callable[[], None] = lambda: None) -> ModelSource:
@@ -113,16 +117,47 @@ class Store:
             ),
         )
         unfinished.unlink(missing_ok=True)
-        if not _is_whole(Path(path)):
-            raise ModelUnavailable(f"'{entry.model_id}' is not a diffusers checkpoint with safetensors weights")
-        return ModelSource(entry.model_id, commit, Path(path))
+        if not _is_whole(Path(path), entry.files):
+            raise ModelUnavailable(f"'{entry.model_id}' is neither a diffusers checkpoint in safetensors nor a GGUF")
+        return _source(entry, commit, Path(path))
 
     def _files(self, entry: Entry) -> tuple[str, list[str]]:
         from huggingface_hub import HfApi
 
         api = HfApi(self._hub_url, token=self._token)
         info = _from_hub(entry, lambda: api.model_info(entry.model_id, revision=entry.revision))
-        return str(info.sha), wanted_files([s.rfilename for s in info.siblings or []])
+        names = [s.rfilename for s in info.siblings or []]
+        return str(info.sha), gguf_files(entry, names) or wanted_files(names)
+
+
+def gguf_files(entry: Entry, names: list[str]) -> list[str]:
+    """The files to download of a repository that holds models in one file each: the one named, in all its parts.
+
+    Raises:
+        ModelUnavailable: the one named is not there, or none is named and there are several.
+    """
+    offered = [n for n in names if n.endswith(".gguf")]
+    if not entry.files and ("model_index.json" in names or not offered):
+        return []
+    first = [n for n in offered if not (part := GGUF_PART.search(n)) or int(part[1]) == 1]
+    wanted = list(entry.files) or first
+    if len(wanted) > 1 or not set(wanted) <= set(names):
+        asked = f"has no {', '.join(entry.files)}" if entry.files else "has several models; name one in GGML_FILE"
+        raise ModelUnavailable(f"'{entry.model_id}' {asked}; it has: {', '.join(first[:20]) or 'no GGUF file'}")
+    return [n for n in names if n in parts_of(wanted[0])]
+
+
+def parts_of(file: str) -> list[str]:
+    """The names of all parts of a GGUF file, from that of its first; the file alone where it is in one."""
+    part = GGUF_PART.search(file)
+    if part is None:
+        return [file]
+    return [f"{file[: part.start()]}-{n:05d}-of-{part[2]}.gguf" for n in range(1, int(part[2]) + 1)]
+
+
+def _source(entry: Entry, revision: str, folder: Path) -> ModelSource:
+    path = folder / entry.files[0] if entry.files else folder
+    return ModelSource(entry.model_id, revision, path, entry.options)
 
 
 def _must_be_of_the_hub(entry: Entry) -> None:
@@ -173,7 +208,7 @@ def _snapshot(root: Path, entry: Entry) -> Path | None:
     if repo is None:
         return None
     found = (repo / "snapshots" / commit for commit in _commits(repo, entry.revision))
-    return next((f for f in found if _is_whole(f) and not _unfinished(repo, f.name).exists()), None)
+    return next((f for f in found if _is_whole(f, entry.files) and not _unfinished(repo, f.name).exists()), None)
 
 
 def _repo_folder(root: Path, model_id: str) -> Path | None:
@@ -206,7 +241,17 @@ def _commits(repo: Path, revision: str) -> list[str]:
     return named + [f.name for f in newest_first if f.name not in named]
 
 
-def _is_whole(folder: Path) -> bool:
+def _is_whole(folder: Path, files: Sequence[str] = ()) -> bool:
+    """Whether no file that the model needs is missing."""
+    if files:
+        return all((folder / part).is_file() for part in parts_of(files[0]))
+    if not (folder / "model_index.json").exists():
+        found = list(folder.glob("*.gguf"))
+        return bool(found) and all((folder / part).is_file() for f in found for part in parts_of(f.name))
+    return _is_whole_checkpoint(folder)
+
+
+def _is_whole_checkpoint(folder: Path) -> bool:
     """Whether every component that a diffusers folder names can be loaded: no part, weight or shard is missing."""
     try:
         index = json.loads((folder / "model_index.json").read_text())
@@ -232,19 +277,40 @@ def _shards(index: Path) -> set[str]:
         return {"a list that can be read"}
 
 
-def _folder(model_id: str, path: Path) -> ModelSource | None:
-    if not _is_whole(path):
+def _folder(entry: Entry, path: Path) -> ModelSource | None:
+    """A model in a folder, or in a file, that is no cache; its revision is a hash of what it is."""
+    if path.is_file():
+        return ModelSource(entry.model_id, _revision(path.parent, [path]), path, entry.options)
+    if not _is_whole(path, entry.files):
         return None
-    files = sorted(f for f in path.rglob("*") if f.is_file() and f.suffix in (*TEXTS, ".safetensors"))
-    state = tuple((f.relative_to(path).as_posix(), f.stat().st_size, f.stat().st_mtime_ns) for f in files)
-    return ModelSource(model_id, f"sha256-{_digest(path, state)[:16]}", path)
+    if entry.files:
+        return _source(entry, _revision(path, [path / part for part in parts_of(entry.files[0])]), path)
+    files = sorted(f for f in path.rglob("*") if f.is_file() and f.suffix in (*TEXTS, ".safetensors", ".gguf"))
+    return _source(entry, _revision(path, files), path)
+
+
+def _revision(folder: Path, files: Sequence[Path]) -> str:
+    """`sha256-...` of the files; `sampled-...` where one is too large to be read for that."""
+    state = tuple((f.relative_to(folder).as_posix(), f.stat().st_size, f.stat().st_mtime_ns) for f in files)
+    kind = "sampled" if any(size > HASHED_WHOLE for _, size, _ in state) else "sha256"
+    return f"{kind}-{_digest(folder, state)[:16]}"
 
 
 @lru_cache(maxsize=64)
 def _digest(path: Path, state: tuple[tuple[str, int, int], ...]) -> str:
     """The hash of a folder's files; read again only when `state` (names, sizes, times) is another."""
     digest = hashlib.sha256()
-    for name, _, _ in state:
+    for name, size, _ in state:
         with (path / name).open("rb") as file:
-            digest.update(name.encode() + hashlib.file_digest(file, "sha256").digest())
+            content = _sampled(file, size) if size > HASHED_WHOLE else hashlib.file_digest(file, "sha256").digest()
+            digest.update(name.encode() + content)
     return digest.hexdigest()
+
+
+def _sampled(file: BinaryIO, size: int) -> bytes:
+    """The hash of a file's length and of pieces of it, from its first to its last."""
+    digest = hashlib.sha256(str(size).encode())
+    for n in range(SAMPLES):
+        file.seek((size - SAMPLE) * n // (SAMPLES - 1))
+        digest.update(file.read(SAMPLE))
+    return digest.digest()

@@ -1,0 +1,64 @@
+"""Turns the JSON that an answer must be into a grammar for llama.cpp, checked before it is used."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from shared.errors import InvalidInput
+
+# One way to space what json.dumps writes: with any, a model may go on writing spaces until its tokens are used up.
+SPACING = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
+MAX_SCHEMA = 200_000  # characters
+HEAD = "%llguidance {}\nstart: %json "
+
+
+def constrained(body: Mapping[str, Any]) -> dict[str, Any]:
+    """A request whose `response_format` is a `grammar`; unchanged where there is none, or where tools come with it.
+
+    Raises:
+        InvalidInput: the schema is none, or has keywords that would not be kept.
+    """
+    rest = {name: value for name, value in body.items() if name not in ("response_format", "json_schema")}
+    schema = _schema(body)
+    if schema is None or body.get("tools"):
+        return rest if schema is None else dict(body)
+    return {**rest, "grammar": grammar(schema)}
+
+
+def grammar(schema: Any) -> str:
+    """The grammar of a JSON schema, as llama.cpp's LLGuidance reads it.
+
+    llama.cpp itself only logs what is wrong with a schema, and then answers without it.
+
+    Raises:
+        InvalidInput: naming what is wrong.
+    """
+    import llguidance
+
+    spaced = {**schema, "x-guidance": SPACING} if isinstance(schema, dict) else schema
+    text = json.dumps(spaced)
+    if len(text) > MAX_SCHEMA:
+        raise InvalidInput(f"response_format: the schema has {len(text)} characters; the most are {MAX_SCHEMA}")
+    written = HEAD + text
+    if complaint := llguidance.LLMatcher.validate_grammar(written):
+        reason = complaint.partition("failed to compile JSON schema: ")[2] or complaint
+        raise InvalidInput(f"response_format: {reason.splitlines()[0][:300]}")
+    return written
+
+
+def _schema(body: Mapping[str, Any]) -> Any:
+    """What OpenAI's `response_format`, or llama.cpp's own `json_schema`, asks for; None for any text."""
+    if body.get("json_schema") is not None:
+        return body["json_schema"]
+    wanted = body.get("response_format")
+    if wanted is None:
+        return None
+    kind = wanted.get("type") if isinstance(wanted, dict) else None
+    if kind == "text":
+        return None
+    if kind == "json_object":
+        return wanted.get("schema", {"type": "object"})
+    if kind == "json_schema" and isinstance(wanted.get("json_schema"), dict) and "schema" in wanted["json_schema"]:
+        return wanted["json_schema"]["schema"]
+    shape = '{"type": "json_schema", "json_schema": {"schema": {...}}}'
+    raise InvalidInput(f"response_format: send {shape}, or the type json_object, or text")
