@@ -9,7 +9,8 @@ ARG BASE_IMAGE=pilotlight-base:0.1.0
 FROM ${BASE_IMAGE}
 
 # The hub's cache is on the volume; what the hub's library writes beside it (logs, a login) is not worth one. On RunPod
-# the template moves the cache to /runpod-volume.
+# the template moves the cache to /runpod-volume. OMP_WAIT_POLICY: threads of llama.cpp and torch that wait for another
+# sleep; where they spin, a core that something else uses makes them hundreds of times slower.
 ENV PYTHONPATH=/app \
     PYTHONUNBUFFERED=1 \
     HF_HOME=/home/pilotlight/.cache/huggingface \
@@ -17,6 +18,7 @@ ENV PYTHONPATH=/app \
     HF_HUB_DISABLE_PROGRESS_BARS=1 \
     HF_HUB_DISABLE_TELEMETRY=1 \
     HF_XET_HIGH_PERFORMANCE=1 \
+    OMP_WAIT_POLICY=PASSIVE \
     RUNPOD_LOG_LEVEL=INFO \
     RUNPOD_MIN_CUDA_VERSION=13.0
 

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 import handlers
+from shared.schemas import Params
 from shared.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,20 +60,33 @@ def pipelines_page() -> str:
             [
                 ("`pipeline`", "Which pipeline runs; may be left out where the worker serves one only."),
                 ("`delivery`", '`{"put": [{"url", "headers"}]}`: a presigned URL for each output.'),
+                ("`details`", "Of a text that streams: one last piece with `usage`, `metrics` and `receipt`."),
+                ("`openai_route`, `openai_input`", "A request to OpenAI's API; endpoints write them."),
             ],
         ),
     ]
     for name in handlers.names():
         params = handlers.get(name).params
-        parts.append(f"\n## {name}\n\n{params.__doc__ or ''}\n\n{_parameters(params)}")
+        parts.append(f"\n## {name}\n\n{params.__doc__ or ''}\n\n{_parameters(params)}{_other_names(params)}")
     return "".join(parts)
+
+
+def _other_names(params: type[Params]) -> str:
+    names = "; ".join(f"`{other}` is `{own}`" for other, own in params.OTHER_NAMES.items())
+    return f"\nOther names: {names}.\n" if names else ""
 
 
 def _parameters(params: type[BaseModel]) -> str:
     schema = params.model_json_schema()
     required = set(schema.get("required", []))
+    named = schema.get("$defs", {})
     rows = [
-        (f"`{name}`", _kind(prop), "required" if name in required else _default(prop.get("default")), _text(prop))
+        (
+            f"`{name}`",
+            _kind(prop, named),
+            "required" if name in required else _default(prop.get("default")),
+            _text(prop),
+        )
         for name, prop in schema["properties"].items()
     ]
     return _table(("parameter", "type", "default", "what it does"), rows)
@@ -82,14 +96,20 @@ def _text(prop: dict[str, Any]) -> str:
     return str(prop.get("description", ""))
 
 
-def _kind(prop: dict[str, Any]) -> str:
+def _kind(prop: dict[str, Any], named: dict[str, Any]) -> str:
     options = [p for p in prop.get("anyOf", [prop]) if p.get("type") != "null"]
-    return " or ".join(_one_kind(p) for p in options)
+    return " or ".join(_one_kind(p, named) for p in options)
 
 
-def _one_kind(prop: dict[str, Any]) -> str:
-    if "enum" in prop:
-        return ", ".join(f"`{value}`" for value in prop["enum"])
+def _one_kind(prop: dict[str, Any], named: dict[str, Any]) -> str:
+    if "$ref" in prop:
+        return _object(named[prop["$ref"].rpartition("/")[2]])
+    if "enum" in prop or "const" in prop:
+        return ", ".join(f"`{value}`" for value in prop.get("enum", [prop.get("const")]))
+    if prop.get("type") == "array":
+        return f"list of {_kind(prop['items'], named)}"
+    if prop.get("type") == "object" and isinstance(prop.get("additionalProperties"), dict):
+        return f"object of {_kind(prop['additionalProperties'], named)}"
     signs = {
         "minimum": "at least",
         "exclusiveMinimum": "over",
@@ -101,8 +121,12 @@ def _one_kind(prop: dict[str, Any]) -> str:
     return ", ".join([str(prop.get("format") or prop.get("type", "any")), *bounds])
 
 
+def _object(schema: dict[str, Any]) -> str:
+    return "{" + ", ".join(f"`{name}`" for name in schema["properties"]) + "}"
+
+
 def _default(value: Any) -> str:
-    return "" if value is None or value == "" else f"`{value}`"
+    return "" if value in (None, "", [], {}) else f"`{value}`"
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

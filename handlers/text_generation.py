@@ -59,10 +59,10 @@ class TextGenerationParams(ModelParams):
     last_n_tokens: int = Field(64, ge=-1, description="How far back the penalties look; -1 for the whole context.")
     frequency_penalty: float = Field(0.0, ge=-2, le=2, description="As OpenAI's.")
     presence_penalty: float = Field(0.0, ge=-2, le=2, description="As OpenAI's.")
-    seed: int = Field(-1, ge=-1, le=MAX_SEED, description="-1 draws one; the receipt has it.")
+    seed: int = Field(-1, ge=-1, lt=MAX_SEED, description="-1 draws one; the receipt has it.")
     stop: str | list[str] = Field([], description="Where the text ends; not in the output.")
     logit_bias: dict[str, float] = Field({}, description="Token ids, and what is added to their logits.")
-    response_format: ResponseFormat = Field(ResponseFormat(), description="Text, JSON, or JSON of a schema.")
+    response_format: ResponseFormat | None = Field(None, description="Any text, any JSON, or JSON of a schema.")
     n: Literal[1] = Field(1, description="One answer a job.")
     batch_size: int | None = Field(None, description="Of the first worker's jobs; without effect on this engine.")
     threads: int | None = Field(None, description="Of the first worker's jobs; without effect on this engine.")
@@ -128,7 +128,7 @@ def _sampling(params: TextGenerationParams) -> dict[str, Any]:
         "presence_penalty": params.presence_penalty,
         "stop": params.stop,
         **({"logit_bias": params.logit_bias} if params.logit_bias else {}),
-        "response_format": params.response_format.model_dump(),
+        "response_format": params.response_format.model_dump() if params.response_format else None,
     }
 
 
