@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from shared.models.catalog import BUILT_IN, read
+from shared.models.catalog import BUILT_IN, Catalog, read
 from shared.models.store import RUNPOD_CACHE
 from shared.settings import Settings
 
 FOLDER = Path(__file__).parents[2] / "templates/runpod"
+ENDPOINTS = ("endpoint", "text-endpoint")
 CONTAINER = {"image", "args", "disk", "env", "ports", "registry"}
 TEMPLATE = CONTAINER | {"name", "serverless", "public", "category", "mounts", "startSsh", "startJupyter"}
 TEMPLATE |= {"allowedCudaVersions"}
@@ -36,8 +37,9 @@ def test_template_has_only_fields_that_runpod_knows() -> None:
     assert template["category"] in ("CPU", "NVIDIA", "AMD")
 
 
-def test_endpoint_has_only_fields_that_runpod_knows() -> None:
-    endpoint = body("endpoint")
+@pytest.mark.parametrize("name", ENDPOINTS)
+def test_endpoint_has_only_fields_that_runpod_knows(name: str) -> None:
+    endpoint = body(name)
     assert {"name", "type", "scaling"} <= endpoint.keys() <= ENDPOINT
     assert ("image" in endpoint) != ("templateId" in endpoint)
     assert ("gpu" in endpoint) != ("cpu" in endpoint)
@@ -47,8 +49,9 @@ def test_endpoint_has_only_fields_that_runpod_knows() -> None:
     assert not {"allowedCudaVersions", "minCudaVersion"} <= endpoint["gpu"].keys()
 
 
-def test_endpoint_scales_by_one_rule_and_down_to_nothing() -> None:
-    endpoint = body("endpoint")
+@pytest.mark.parametrize("name", ENDPOINTS)
+def test_endpoint_scales_by_one_rule_and_down_to_nothing(name: str) -> None:
+    endpoint = body(name)
     scaling, workers = endpoint["scaling"], endpoint["workers"]
     assert scaling.keys() == SCALING[scaling["type"]]
     assert scaling.get("queueDelay", 0.5) >= 0.5
@@ -63,13 +66,14 @@ def test_every_pool_has_room_for_every_built_in_model() -> None:
     assert all(POOL_GB[pool] > wanted for pool in body("endpoint")["gpu"]["pools"])
 
 
-def test_the_worker_gives_up_before_the_platform_does() -> None:
-    endpoint = body("endpoint")
+@pytest.mark.parametrize("name", ENDPOINTS)
+def test_the_worker_gives_up_before_the_platform_does(name: str) -> None:
+    endpoint = body(name)
     settings = Settings.from_env(endpoint["env"])
     assert endpoint["timeout"] > 1000 * settings.job_timeout_s
 
 
-@pytest.mark.parametrize("name", ["template", "endpoint"])
+@pytest.mark.parametrize("name", ["template", *ENDPOINTS])
 def test_environment_is_ours_or_a_third_partys_and_holds_no_secret(name: str) -> None:
     env = body(name)["env"]
     ours = {field.upper() for field in Settings.model_fields}
@@ -85,8 +89,18 @@ def test_template_and_endpoint_describe_the_same_container() -> None:
     assert shared == {k: v for k, v in endpoint.items() if k in CONTAINER}
 
 
+def test_a_text_endpoint_is_the_other_one_with_a_model() -> None:
+    pictures, text = body("endpoint"), body("text-endpoint")
+    more = {"name": text["name"], "env": text["env"]}
+    assert {**pictures, **more} == text
+    assert pictures["env"].items() <= text["env"].items()
+    settings = Settings.from_env(text["env"])
+    (entry,) = Catalog.from_settings(settings).entries
+    assert (entry.pipeline, entry.warm, entry.options) == ("text-generation", True, {"context": 8192})
+
+
 def test_every_placeholder_is_replaced_by_the_readme() -> None:
-    texts = "".join((FOLDER / f"{name}.json").read_text() for name in ("template", "endpoint"))
+    texts = "".join((FOLDER / f"{name}.json").read_text() for name in ("template", *ENDPOINTS))
     assert set(re.findall(r"REPLACE_\w+", texts)) == set(
         re.findall(r"REPLACE_\w+", (FOLDER / "README.md").read_text())
     )
