@@ -36,6 +36,7 @@ check: setup
 
 bench: setup
 	$(BIN)/python -m bench.take_ahead
+	$(BIN)/python -m bench.streaming
 
 format: setup
 	$(BIN)/ruff format .

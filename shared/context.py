@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from shared.backlog import Backlog
-from shared.errors import InvalidInput
+from shared.errors import InvalidInput, OutOfMemory
 from shared.job import Job, Piece, Progress, Stage
 from shared.media.image import preview_data_url
 from shared.metrics import JobMetrics
@@ -66,7 +66,13 @@ class JobContext:
         self.job.events(Progress(next(self._seq), stage, **where))
 
     def begin(self) -> None:
-        """The run starts, or starts anew after it ran out of memory: nothing of before counts."""
+        """The run starts, or starts anew after it ran out of memory: nothing of before counts.
+
+        Raises:
+            OutOfMemory: pieces of text have left, and cannot be taken back.
+        """
+        if self._streams and str(self.written):
+            raise OutOfMemory("the device's memory ran out in the middle of the text; ask for a shorter one")
         for output in self._outputs:
             output.cancel()
         self._outputs.clear()
@@ -119,6 +125,7 @@ class JobContext:
     def text(self, piece: str, *, most: int | None = None) -> None:
         """See schemas.Context."""
         self.pass_step()
+        piece = _whole(piece)
         self.written.pieces.append(piece)
         left_s = None if most is None else self._left_s(self.steps_done, most)
         if left_s is not None:
@@ -157,6 +164,15 @@ class JobContext:
             return False
         self._previewed_at = now
         return True
+
+
+def _whole(piece: str) -> str:
+    """The piece with U+FFFD in place of half a surrogate pair, which no UTF-8 can hold."""
+    try:
+        piece.encode()
+    except UnicodeEncodeError:
+        return piece.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return piece
 
 
 class NestedContext:

@@ -1,5 +1,6 @@
 """What a job asks for, checked: which pipeline, which model, which parameters."""
 
+import re
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -11,6 +12,7 @@ from shared.models.catalog import Catalog, Entry
 from shared.schemas import Envelope, Handler, Params, Registry
 from shared.settings import Settings
 
+SURROGATE = re.compile("[\ud800-\udfff]")
 MAX_ECHO = 64  # characters of a wrong name that its error repeats
 
 
@@ -57,6 +59,8 @@ class Planner:
         """
         if not isinstance(job_input, dict) or not job_input:
             raise InvalidInput('the job has no input; send {"input": {"pipeline": ..., ...}}')
+        if not _is_text(job_input):
+            raise InvalidInput("the input holds half of a surrogate pair (\\ud800 to \\udfff), which is no character")
         envelope, given = _split(job_input)
         if envelope.openai_route is not None:
             return self._planned_openai(envelope, envelope.openai_route)
@@ -77,7 +81,7 @@ class Planner:
     @property
     def streams(self) -> bool:
         """Whether every pipeline here answers in pieces of text."""
-        return all(self._registry.get(name).stream for name in self.pipelines)
+        return bool(self.pipelines) and all(self._registry.get(name).stream for name in self.pipelines)
 
     @property
     def torch_free(self) -> bool:
@@ -87,7 +91,7 @@ class Planner:
     @property
     def concurrent(self) -> bool:
         """Whether every pipeline here lets several jobs use its model at once."""
-        return all(self._registry.get(name).concurrent for name in self.pipelines)
+        return bool(self.pipelines) and all(self._registry.get(name).concurrent for name in self.pipelines)
 
     def plan_nested(self, pipeline: str, given: dict[str, Any]) -> Plan:
         """What another pipeline asks for: any of the registry, with this worker's model, else any of the whole list.
@@ -151,6 +155,20 @@ def _entry(pipeline: str, handler: Handler, given: dict[str, Any], catalog: Cata
         return None
     asked = given.get("model_id")
     return catalog.resolve(pipeline, asked if isinstance(asked, str) and asked else None)
+
+
+def _is_text(value: Any) -> bool:
+    """Whether all strings in a JSON value can be written as UTF-8; a receipt could not repeat the others."""
+    left = [value]
+    while left:
+        part = left.pop()
+        if isinstance(part, dict):
+            left += [*part, *part.values()]
+        elif isinstance(part, list):
+            left += part
+        elif isinstance(part, str) and not part.isascii() and SURROGATE.search(part):
+            return False
+    return True
 
 
 def _split(given: dict[str, Any]) -> tuple[Envelope, dict[str, Any]]:

@@ -21,6 +21,7 @@ from shared.errors import (
     InvalidInput,
     JobError,
     ModelUnavailable,
+    ResultTooLarge,
     Ruin,
     Stopped,
     forget_frames,
@@ -254,11 +255,11 @@ class Runner:
                 model=model,
                 params={**plan.params.as_record(), **context.differs},
                 outputs=outputs,
-                steps=context.steps_done,
+                steps=(context.written.usage or {}).get("completion_tokens", context.steps_done),
                 times=times,
                 worker=self.settings.runpod_pod_id,
                 image_digest=self.settings.image_digest,
-                software=_software(),
+                software=_software(torch=plan.handler.torch),
             )
         )
 
@@ -266,7 +267,10 @@ class Runner:
         self, job: Job, plan: Plan, context: JobContext, outputs: list[Output], receipt: dict[str, Any]
     ) -> dict[str, Any]:
         rest = {"metrics": context.metrics.as_dict(), "receipt": receipt}
-        limit = None if job.result_limit is None else job.result_limit - len(json.dumps(rest)) - BESIDE_OUTPUTS
+        limit = None if job.result_limit is None else job.result_limit - _json_bytes(rest) - BESIDE_OUTPUTS
+        text = _text_result(context.written) if plan.handler.stream else {}
+        if text and job.result_limit is not None:
+            _check_size({**rest, **text}, job.result_limit)
         context.report("delivering")
         begun = job.clock()
         urls = self._deliverer.deliver(job.id, outputs, plan.envelope.delivery, job.s3_config, limit)
@@ -275,7 +279,7 @@ class Runner:
         images = [output.as_dict(url) for output, url in zip(outputs, urls, strict=True)]
         return {
             **({"images": images} if images else {}),
-            **(_text_result(context.written) if plan.handler.stream else {}),
+            **text,
             "metrics": context.metrics.as_dict(),
             "receipt": receipt,
         }
@@ -296,6 +300,18 @@ def _text_result(written: Written) -> dict[str, Any]:
     if written.answer is not None:
         return {"answer": written.answer}
     return {"text": str(written), "usage": written.usage, "finish_reason": written.finish_reason}
+
+
+def _check_size(result: dict[str, Any], limit: int) -> None:
+    size = _json_bytes(result)
+    if size > limit:
+        raise ResultTooLarge(
+            f"the answer with its receipt is {size:,} bytes of JSON; the platform carries {limit:,}; ask for less"
+        )
+
+
+def _json_bytes(value: Any) -> int:
+    return len(json.dumps(value, ensure_ascii=False).encode())
 
 
 def _text_output(text: str, seed: int | None) -> Output:
@@ -319,8 +335,9 @@ def _encode(made: Made, image_format: ImageFormat) -> Output:
 
 
 @cache
-def _software() -> dict[str, str]:
-    versions = {name: _version(name) for name in ("pilotlight", "torch", "diffusers")}
+def _software(*, torch: bool) -> dict[str, str]:
+    names = ("pilotlight", "torch", "diffusers") if torch else ("pilotlight", "xllamacpp")
+    versions = {name: _version(name) for name in names}
     return {name: version for name, version in versions.items() if version}
 
 

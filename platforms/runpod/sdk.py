@@ -42,9 +42,14 @@ def die_with_parent() -> None:
         os.setpgid(0, 0)
 
 
+async def _nothing(job_id: str) -> None:
+    pass
+
+
 class Loop:
     """Takes jobs by the device's backlog, drops its polls on SIGTERM, and loses no stop.
 
+    `on_stop` is awaited for each job that the SDK stops, and returns when the job has left the device.
     The SDK looks its functions up in `rp_scale` when the loop starts (runpod 1.12); `install` replaces them there.
     """
 
@@ -57,6 +62,7 @@ class Loop:
         drain_s: float,
         is_broken: Callable[[], bool] = lambda: False,
         on_session: Callable[[Any], None] = lambda session: None,
+        on_stop: Callable[[str], Awaitable[None]] = _nothing,
     ) -> None:
         self._backlog = backlog
         self._kind_of = kind_of
@@ -64,6 +70,7 @@ class Loop:
         self._drain_s = drain_s
         self._is_broken = is_broken
         self._on_session = on_session
+        self._on_stop = on_stop
         self._closing: asyncio.Event | None = None
         self._failures = 0
         self._not_begun: set[str] = set()
@@ -118,13 +125,19 @@ class Loop:
         return [job_id for job_id in stopped if job_id not in self._not_begun]
 
     async def run(self, session: Any, config: dict[str, Any], job: dict[str, Any]) -> None:
-        """Run one job as the SDK does, unless it was stopped before."""
+        """Run one job as the SDK does, unless it was stopped before.
+
+        A generator does not hear that its job was stopped while the SDK posted what it had yielded.
+        """
         job_id = str(job.get("id"))
         self._not_begun.discard(job_id)
         try:
             if job_id in self._stopped:
                 raise asyncio.CancelledError
             await self._handle(session, config, job)
+        except asyncio.CancelledError:
+            await self._on_stop(job_id)
+            raise
         finally:
             self._stopped.discard(job_id)
             self._backlog.ended(job_id)

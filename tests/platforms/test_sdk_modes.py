@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -50,8 +51,62 @@ def test_one_job_from_a_file(env: dict[str, str], tmp_path: Path) -> None:
     assert "completed successfully" in done.stdout
 
 
+def test_a_text_from_the_command_line(env: dict[str, str]) -> None:
+    job = json.dumps({"input": {"pieces": ["one ", "two"], "stream": False}})
+    done = subprocess.run(
+        [*WORKER, "--test_input", job],
+        env={**env, "PIPELINE": "tell"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Job result: {'output': ['one two']}" in done.stdout
+
+
+def test_a_wrong_text_from_the_command_line_fails_with_what_is_wrong(env: dict[str, str]) -> None:
+    job = json.dumps({"input": {"times": -1}})
+    done = subprocess.run(
+        [*WORKER, "--test_input", job],
+        env={**env, "PIPELINE": "tell"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "invalid_input: times: Input should be greater than or equal to 0" in done.stdout
+
+
+@pytest.fixture
+def streaming(env: dict[str, str]) -> Iterator[str]:
+    with serving({**env, "PIPELINE": "tell"}) as url:
+        yield url
+
+
+def test_the_sdks_server_streams(streaming: str) -> None:
+    given = {"input": {"pieces": ["one ", "two"], "details": True}}
+    *text, details = requests.post(f"{streaming}/runsync", json=given, timeout=30).json()["output"]
+    assert "".join(text) == "one two"
+    assert details["receipt"]["pipeline"] == "tell"
+    job = requests.post(f"{streaming}/run", json=given, timeout=30).json()["id"]
+    heard = requests.post(f"{streaming}/stream/{job}", timeout=30).json()
+    assert heard["status"] == "COMPLETED"
+    assert "".join(piece["output"] for piece in heard["stream"][:-1]) == "one two"
+    wrong = requests.post(f"{streaming}/runsync", json={"input": {"times": -1}}, timeout=30).json()
+    assert wrong["output"][0]["error"].startswith("invalid_input: times:")
+
+
 @pytest.fixture
 def served(env: dict[str, str]) -> Iterator[str]:
+    with serving(env) as url:
+        yield url
+
+
+@contextmanager
+def serving(env: dict[str, str]) -> Iterator[str]:
+    """The SDK's server with our worker in it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

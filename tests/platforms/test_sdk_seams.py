@@ -163,6 +163,42 @@ def test_a_stop_for_a_job_that_has_not_begun_is_kept_until_it_would(platform: Pl
     assert len(backlog) == 0
 
 
+def test_a_job_that_the_sdk_stops_is_off_the_device_before_it_counts_as_ended(
+    platform: Platform, backlog: Backlog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The SDK drops a generator that it stops while it posts for it."""
+    on_device = asyncio.Event()
+    told: list[str] = []
+
+    async def on_stop(job_id: str) -> None:
+        told.append(job_id)
+        await on_device.wait()
+
+    async def post(session: Any, config: dict[str, Any], job: dict[str, Any]) -> None:
+        await asyncio.Event().wait()
+
+    async def run() -> None:
+        from runpod.serverless.modules import rp_scale
+
+        monkeypatch.setattr(rp_scale, "handle_job", post)
+        loop = sdk.Loop(backlog, kind_of, take_ahead_s=0.3, drain_s=5, on_stop=on_stop)
+        assert loop.install()
+        platform.jobs = [a_job("job")]
+        await loop.take(NOBODY, 1)
+        running = asyncio.create_task(loop.run(NOBODY, {}, a_job("job")))
+        await asyncio.sleep(0)
+        running.cancel()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert (told, len(backlog)) == (["job"], 1)
+        on_device.set()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    asyncio.run(run())
+    assert len(backlog) == 0
+
+
 def test_a_connection_error_is_waited_out(
     platform: Platform, backlog: Backlog, monkeypatch: pytest.MonkeyPatch
 ) -> None:

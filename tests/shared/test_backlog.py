@@ -101,3 +101,51 @@ def test_many_jobs_that_wait_for_networks_are_enough(backlog: Backlog) -> None:
         backlog.accepted(f"fetching-{n}", "sleep")
         backlog.away(f"fetching-{n}", away=True)
     assert backlog.remaining_s() == math.inf
+
+
+def test_with_two_places_one_endless_job_leaves_a_place_free(clock: Clock) -> None:
+    backlog = Backlog(clock, slots=2)
+    backlog.accepted("a", "text")
+    assert backlog.remaining_s() == 0
+    assert backlog.room(0.6) == 1
+    backlog.accepted("b", "text")
+    assert backlog.remaining_s() == math.inf
+    assert backlog.room(0.6) == 1
+
+
+def test_as_many_jobs_as_places_fit_while_nothing_is_known(clock: Clock) -> None:
+    backlog = Backlog(clock)
+    assert backlog.room(0.6) == 1
+    backlog.slots = 4
+    assert backlog.room(0.6) == 4
+    backlog.accepted("a", "text")
+    assert backlog.room(0.6) == 3
+
+
+def test_jobs_spread_over_the_places(clock: Clock) -> None:
+    backlog = Backlog(clock, slots=2)
+    run_once(backlog, clock, 2.0)
+    for name in ("a", "b", "c"):
+        backlog.accepted(name, "sleep")
+    backlog.started("a")
+    backlog.started("b")
+    backlog.stepped("a", 5.0)
+    backlog.stepped("b", 1.0)
+    assert backlog.remaining_s() == pytest.approx(3.0)
+    backlog.ended("b")
+    assert backlog.remaining_s() == pytest.approx(2.0)
+
+
+def test_short_jobs_fill_all_places(clock: Clock) -> None:
+    backlog = Backlog(clock, slots=4)
+    run_once(backlog, clock, 0.1)
+    assert backlog.room(0.6) == 24
+
+
+def test_with_more_places_more_jobs_may_wait_for_networks(clock: Clock) -> None:
+    backlog = Backlog(clock, slots=2)
+    for n in range(2 * MOST_AWAY):
+        assert backlog.remaining_s() == 0
+        backlog.accepted(f"fetching-{n}", "sleep")
+        backlog.away(f"fetching-{n}", away=True)
+    assert backlog.remaining_s() == math.inf

@@ -8,8 +8,8 @@ from PIL import Image
 
 from shared.backlog import Backlog
 from shared.context import JobContext, NestedContext
-from shared.errors import Cancelled, DeadlineExceeded
-from shared.job import Event, Job, Progress
+from shared.errors import Cancelled, DeadlineExceeded, InvalidInput, OutOfMemory
+from shared.job import Event, Job, Piece, Progress
 from shared.metrics import JobMetrics
 from shared.schemas import Made, Output
 
@@ -168,3 +168,83 @@ def test_a_nested_run_stops_with_its_job_and_can_nest_again(bench: Bench) -> Non
     bench.job.cancel.cancel("asked")
     with pytest.raises(Cancelled):
         inner.step(1, 2)
+
+
+@pytest.fixture
+def streaming(bench: Bench) -> JobContext:
+    context = JobContext(bench.job, bench.metrics, bench.backlog, bench.encode, bench.nested, streams=True)
+    context.begin()
+    return context
+
+
+def pieces(bench: Bench) -> list[Any]:
+    return [event.value for event in bench.seen if isinstance(event, Piece)]
+
+
+def test_pieces_of_text_leave_as_they_are_made_and_are_kept(bench: Bench, streaming: JobContext) -> None:
+    for piece in ("a", "", "b"):
+        streaming.text(piece)
+    assert pieces(bench) == ["a", "b"]
+    assert str(streaming.written) == "ab"
+    assert streaming.steps_done == 3
+
+
+def test_text_that_is_not_streamed_is_only_kept(bench: Bench) -> None:
+    bench.context.text("a")
+    assert bench.seen == []
+    assert str(bench.context.written) == "a"
+
+
+def test_half_a_surrogate_pair_is_replaced_for_nothing_could_carry_it(bench: Bench, streaming: JobContext) -> None:
+    for piece in ("a\ud83d", "\udc68b", "\ud83d\udc68", "\U0001f468"):
+        streaming.text(piece)
+    assert pieces(bench) == ["a\ufffd", "\ufffdb", "\U0001f468", "\U0001f468"]
+
+
+def test_a_cancelled_text_stops_at_its_next_piece(bench: Bench, streaming: JobContext) -> None:
+    streaming.text("a")
+    bench.job.cancel.cancel("asked")
+    with pytest.raises(Cancelled):
+        streaming.text("b")
+    assert (pieces(bench), str(streaming.written)) == (["a"], "a")
+
+
+def test_the_time_that_a_text_takes_at_most_is_known_to_the_backlog(bench: Bench, streaming: JobContext) -> None:
+    bench.now += 2
+    streaming.text("a", most=10)
+    assert bench.backlog.remaining_s() == pytest.approx(18)
+
+
+def test_how_a_text_ended_and_its_answer_are_kept(bench: Bench) -> None:
+    bench.context.finish("length", {"completion_tokens": 3})
+    bench.context.answer({"choices": []})
+    written = bench.context.written
+    assert (written.finish_reason, written.usage, written.answer) == (
+        "length",
+        {"completion_tokens": 3},
+        {"choices": []},
+    )
+
+
+def test_a_text_that_starts_anew_forgets_what_was_kept(bench: Bench) -> None:
+    bench.context.text("a")
+    bench.context.finish("stop", {})
+    bench.context.begin()
+    assert (str(bench.context.written), bench.context.written.finish_reason) == ("", None)
+
+
+def test_a_text_of_which_pieces_have_left_does_not_start_anew(streaming: JobContext) -> None:
+    streaming.text("")
+    streaming.begin()
+    streaming.text("a")
+    with pytest.raises(OutOfMemory, match="middle of the text"):
+        streaming.begin()
+
+
+def test_a_pipeline_that_writes_cannot_be_run_by_another(bench: Bench) -> None:
+    inner = NestedContext(bench.context)
+    inner.finish("stop", {})
+    inner.answer({})
+    with pytest.raises(InvalidInput, match="cannot be run by another pipeline"):
+        inner.text("a")
+    assert bench.context.written.answer is None

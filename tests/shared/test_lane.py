@@ -264,3 +264,58 @@ def test_a_handler_cannot_swallow_a_stop(lane: Lane) -> None:
     stubborn.cancel.cancel("asked")
     with pytest.raises(Cancelled):
         ended.result(WAIT_S)
+
+
+def test_a_wider_lane_starts_what_waits(lane: Lane) -> None:
+    first, second, third = (Held(job(name)) for name in ("first", "second", "third"))
+    ended = [lane.submit(held.job, held) for held in (first, second, third)]
+    assert first.running.wait(WAIT_S)
+    assert not second.running.is_set()
+    lane.widen(2)
+    assert second.running.wait(WAIT_S)
+    assert (lane.slots, lane.waiting()) == (2, 1)
+    second.let_go.set()
+    assert third.running.wait(WAIT_S)
+    for held in (first, third):
+        held.let_go.set()
+    assert [future.result(WAIT_S) for future in ended] == ["first", "second", "third"]
+
+
+def test_a_lane_never_gets_narrower(lane: Lane) -> None:
+    lane.widen(3)
+    lane.widen(1)
+    assert lane.slots == 3
+
+
+def test_a_job_cancelled_beside_another_stops_alone() -> None:
+    lane = Lane(classify, lambda *, everything: None, slots=2)
+    first, second = Held(job("first")), Held(job("second"))
+    ended = [lane.submit(held.job, held) for held in (first, second)]
+    assert first.running.wait(WAIT_S)
+    assert second.running.wait(WAIT_S)
+    first.job.cancel.cancel("asked")
+    with pytest.raises(Cancelled):
+        ended[0].result(WAIT_S)
+    assert (lane.holds(first.job), lane.holds(second.job)) == (False, True)
+    second.let_go.set()
+    assert ended[1].result(WAIT_S) == "second"
+    lane.close()
+
+
+def test_a_ruined_device_starts_nothing_in_any_place_also_when_widened() -> None:
+    def ruin() -> None:
+        raise Broken
+
+    lane = Lane(classify, lambda *, everything: None, slots=2)
+    beside = Held(job("beside"))
+    running = lane.submit(beside.job, beside)
+    assert beside.running.wait(WAIT_S)
+    with pytest.raises(DeviceLost):
+        lane.submit(job("ruin"), ruin).result(WAIT_S)
+    waiting = [lane.submit(job(f"waiting-{n}"), lambda: None) for n in range(3)]
+    lane.widen(4)
+    beside.let_go.set()
+    assert running.result(WAIT_S) == "beside"
+    assert lane.waiting() == 3
+    assert not any(future.done() for future in waiting)
+    lane.close()

@@ -39,6 +39,13 @@ def test_says_what_was_run_and_what_came_out() -> None:
     assert made["times"]["started"] == "2023-11-14T22:13:21.250Z"
 
 
+def test_a_text_has_a_hash_and_no_pixels() -> None:
+    text = Output(b"words", "text/plain", "txt", "cc", None, pixels=0, seed=None, nsfw=False)
+    made = receipt(outputs=[text])
+    assert made["outputs"] == [{"sha256": "cc", "media_type": "text/plain", "bytes": 5, "seed": None}]
+    assert made["pixels"] == 0
+
+
 def test_a_signed_receipt_verifies_with_the_public_key() -> None:
     signer = receipts.Signer(KEY)
     signed = signer.sign(receipt())

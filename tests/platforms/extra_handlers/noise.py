@@ -29,4 +29,4 @@ def noise(side: int, seed: int) -> Image.Image:
     return Image.frombytes("RGB", (side, side), random.Random(seed).randbytes(side * side * 3))
 
 
-handler = Handler(params=NoiseParams, run=run)
+handler = Handler(params=NoiseParams, run=run, torch=False)

@@ -34,4 +34,4 @@ def run(model: None, params: RuinParams, ctx: Context) -> None:
         raise RuntimeError(MESSAGES[params.how])
 
 
-handler = Handler(params=RuinParams, run=run)
+handler = Handler(params=RuinParams, run=run, torch=False)

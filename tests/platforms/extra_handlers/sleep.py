@@ -40,4 +40,4 @@ def note(params: SleepParams, what: str) -> None:
             file.write(f"{params.name} {what} {time.monotonic():.6f}\n")
 
 
-handler = Handler(params=SleepParams, run=run)
+handler = Handler(params=SleepParams, run=run, torch=False)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from shared.device import Device
-from shared.errors import ModelUnavailable
+from shared.errors import Cancelled, ModelUnavailable
 from shared.models.pool import Pool
 from shared.schemas import ModelSource
 
@@ -193,3 +193,89 @@ def test_what_ran_out_of_memory_is_not_loaded_again_for_its_second_try(load: Loa
     assert (ours.holds(load, A), ours.holds(load, B)) == (False, True)
     ours.free(everything=True)
     assert not ours.holds(load, B)
+
+
+class Waiting:
+    """Wants a model in a thread of its own, and may be refused while it waits."""
+
+    def __init__(self, pool: Pool, load: Loader, source: ModelSource) -> None:
+        self.waits, self.has, self.let_go = threading.Event(), threading.Event(), threading.Event()
+        self.refuse: BaseException | None = None
+        self.refused: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(pool, load, source))
+        self._thread.start()
+
+    def _run(self, pool: Pool, load: Loader, source: ModelSource) -> None:
+        try:
+            with pool.acquire(load, source, check=self._check):
+                self.has.set()
+                self.let_go.wait(WAIT_S)
+        except Cancelled as exc:
+            self.refused = exc
+
+    def _check(self) -> None:
+        self.waits.set()
+        if self.refuse:
+            raise self.refuse
+
+    def end(self) -> None:
+        self.let_go.set()
+        self._thread.join(WAIT_S)
+
+
+def test_a_model_waits_for_the_place_that_another_thread_uses(load: Loader) -> None:
+    ours = pool()
+    with ours.acquire(load, A):
+        second = Waiting(ours, load, B)
+        assert second.waits.wait(WAIT_S)
+        assert not second.has.is_set()
+        assert load.loaded == ["a"]
+    assert second.has.wait(WAIT_S)
+    assert (ours.holds(load, A), ours.holds(load, B)) == (False, True)
+    second.end()
+
+
+def test_a_job_that_is_stopped_waits_no_longer(load: Loader) -> None:
+    ours = pool()
+    with ours.acquire(load, A):
+        second = Waiting(ours, load, B)
+        assert second.waits.wait(WAIT_S)
+        second.refuse = Cancelled("asked")
+        second.end()
+        assert second.refused is second.refuse
+    assert load.loaded == ["a"]
+    use(ours, load, B)
+
+
+def test_several_threads_use_one_model_at_once(load: Loader) -> None:
+    ours = pool()
+    users = [Waiting(ours, load, A) for _ in range(3)]
+    assert all(user.has.wait(WAIT_S) for user in users)
+    ours.free(everything=True)
+    assert ours.holds(load, A)
+    for user in users:
+        user.end()
+    assert load.loaded == ["a"]
+    ours.free(everything=True)
+    assert not ours.holds(load, A)
+
+
+def test_a_thread_does_not_wait_for_what_its_own_job_holds(load: Loader) -> None:
+    ours = pool()
+    with ours.acquire(load, A), ours.acquire(load, B):
+        assert ours.holds(load, A)
+    assert load.loaded == ["a", "b"]
+
+
+def test_a_thread_that_holds_one_waits_for_the_other_threads_only(load: Loader) -> None:
+    ours = pool(2)
+    first, second = Waiting(ours, load, A), Waiting(ours, load, B)
+    assert first.has.wait(WAIT_S)
+    assert second.has.wait(WAIT_S)
+    third = Waiting(ours, load, C)
+    assert third.waits.wait(WAIT_S)
+    first.end()
+    assert third.has.wait(WAIT_S)
+    assert ours.holds(load, B)
+    second.end()
+    third.end()

@@ -1,0 +1,41 @@
+"""Plans: parameters under their own names, whatever another API calls them."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import ClassVar
+
+import pytest
+from pydantic import Field, ValidationError
+
+from shared.schemas import Params
+
+
+class Named(Params):
+    OTHER_NAMES: ClassVar[Mapping[str, str]] = MappingProxyType({"max_tokens": "most", "limit": "most"})
+
+    most: int = Field(10, description="A number.")
+
+
+@pytest.mark.parametrize("name", ["most", "max_tokens", "limit"])
+def test_a_parameter_is_known_by_each_of_its_names(name: str) -> None:
+    assert Named.model_validate({name: 3}).most == 3
+
+
+def test_null_means_default_under_any_name() -> None:
+    assert Named.model_validate({"most": None, "max_tokens": 3, "limit": None}).most == 3
+    assert Named.model_validate({"limit": None}).most == 10
+
+
+def test_two_names_at_once_are_refused_naming_both() -> None:
+    with pytest.raises(ValidationError, match="max_tokens and limit are one parameter; give one of them"):
+        Named.model_validate({"max_tokens": 1, "limit": 1})
+    with pytest.raises(ValueError, match="most and limit are one parameter"):
+        Named.canonical({"most": 1, "limit": 1})
+
+
+def test_canonical_names_leave_the_rest_as_it_is() -> None:
+    assert Named.canonical({"limit": 1, "other": [1], "none": None}) == {"most": 1, "other": [1]}
+
+
+def test_another_name_is_no_field_of_the_schema() -> None:
+    assert list(Named.model_json_schema()["properties"]) == ["most"]
