@@ -1,7 +1,8 @@
 """The command line; each command imports the adapters that it uses, so that `--help` answers at once."""
 
+import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from shared.jobs.client import Client
 
 app = typer.Typer(
-    help="Run image pipelines on a queue: on this machine, or on an endpoint in the cloud.",
+    help="Run image and text pipelines on a queue: on this machine, or on an endpoint in the cloud.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -25,13 +26,13 @@ JobId = Annotated[str, typer.Argument(help="The id that `run` printed.")]
 
 @app.command()
 def up(
-    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes of each endpoint.")] = 1,
     port: Annotated[int, typer.Option(min=0, help="Port on 127.0.0.1; 0 takes a free one.")] = 8400,
     data: Annotated[Path, typer.Option(help="Queue, results and logs.")] = Path(".pilotlight"),
     strict: Annotated[bool, typer.Option(help="Lose what RunPod loses: its limits and retention.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON when ready.")] = False,
 ) -> None:
-    """Start an endpoint with workers on this machine, until interrupted."""
+    """Start endpoints with workers on this machine, one for pictures and one for text, until interrupted."""
     from platforms.local.foreground import serve
 
     with _errors():
@@ -41,47 +42,55 @@ def up(
 @app.command()
 def run(
     pipeline: Annotated[str, typer.Argument(help="Such as text-to-image.")],
-    prompt: Annotated[str | None, typer.Option(help="What to make.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="What to make, or what to ask.")] = None,
     image: Annotated[Path | None, typer.Option(help="Picture to start from.", exists=True, dir_okay=False)] = None,
     param: Annotated[list[str] | None, typer.Option(help="Any other parameter, as key=value.")] = None,
     endpoint: Where = None,
     key_env: KeyEnv = None,
     out: Annotated[Path, typer.Option(help="Where the files go.")] = Path("outputs"),
 ) -> None:
-    """Submit a job, watch it, save what it made. Ctrl-C cancels the job."""
+    """Submit a job, watch it, save what it made; text is printed as it is written. Ctrl-C cancels the job."""
+    from platforms.text import run_text
     from platforms.watch import run_job
+    from shared.models.catalog import TEXT_GENERATION
 
     given = {"pipeline": pipeline, **_params(param or [])}
     if prompt is not None:
-        given["prompt"] = prompt
+        asked = {"messages": [{"role": "user", "content": prompt}]}  # to continue a text: --param prompt=...
+        given |= asked if pipeline == TEXT_GENERATION else {"prompt": prompt}
     if image is not None:
         given["image"] = _data_url(image)
     with _errors():
-        for file in run_job(_client(endpoint, pipeline, key_env), given, out):
+        client = _client(endpoint, pipeline, key_env)
+        if pipeline == TEXT_GENERATION:
+            run_text(client, given, out)
+            return
+        for file in run_job(client, given, out):
             typer.echo(file)
 
 
 @app.command()
 def status(job_id: JobId, endpoint: Where = None, key_env: KeyEnv = None) -> None:
     """Print a job's state as JSON; pictures as their sizes."""
-    from platforms.watch import without_pictures
+    from platforms.watch import readable
 
     with _errors():
-        typer.echo(json.dumps(without_pictures(_client(endpoint, None, key_env).status(job_id)), indent=2))
+        job = _at_its_endpoint(lambda client: client.status(job_id), endpoint, key_env)
+        typer.echo(json.dumps(readable(job), indent=2, ensure_ascii=False))
 
 
 @app.command()
 def cancel(job_id: JobId, endpoint: Where = None, key_env: KeyEnv = None) -> None:
     """Cancel a job."""
     with _errors():
-        typer.echo(_client(endpoint, None, key_env).cancel(job_id)["status"])
+        typer.echo(_at_its_endpoint(lambda client: client.cancel(job_id), endpoint, key_env)["status"])
 
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Where the pictures go.")] = Path("outputs/demo"),
+    out: Annotated[Path, typer.Option(help="Where pictures and results go.")] = Path("outputs/demo"),
 ) -> None:
-    """See the whole system work: an endpoint, a real worker, the demo model, pictures."""
+    """See the whole system work: two endpoints, real workers, the demo models, pictures and text."""
     from platforms.local.demo import show
 
     with _errors():
@@ -115,6 +124,22 @@ def _client(endpoint: str | None, pipeline: str | None, key_env: str | None) -> 
 
     found = find(endpoint, pipeline, Settings.from_env(), key_env)
     return Client(found.url, found.name, found.key)
+
+
+def _at_its_endpoint(
+    ask: "Callable[[Client], dict[str, Any]]", endpoint: str | None, key_env: str | None
+) -> dict[str, Any]:
+    """The answer of the first endpoint that knows the job; `up` has several."""
+    from platforms.records import find_all
+    from shared.errors import NotFound
+    from shared.jobs.client import Client
+    from shared.settings import Settings
+
+    *others, last = find_all(endpoint, Settings.from_env(), key_env)
+    for found in others:
+        with contextlib.suppress(NotFound):
+            return ask(Client(found.url, found.name, found.key))
+    return ask(Client(last.url, last.name, last.key))
 
 
 def _params(pairs: list[str]) -> dict[str, Any]:

@@ -2,11 +2,15 @@
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from shared.errors import NotFound, Unauthorized
+from shared.models.catalog import TEXT_GENERATION
 from shared.settings import Settings, variable
+
+MEDIA = "media"
 
 
 @dataclass(frozen=True)
@@ -24,14 +28,15 @@ def record_path() -> Path:
     return Path(base) / "pilotlight" / "endpoints.json"
 
 
-def remember(endpoint: Endpoint, path: Path | None = None) -> None:
-    """Put the endpoint first in the record, in place of an older one of its name."""
+def remember(endpoints: Sequence[Endpoint], path: Path | None = None) -> None:
+    """Put the endpoints first in the record, in place of older ones of their names or at their place."""
     path = path or record_path()
-    others = [e for e in _read(path) if e.name != endpoint.name]
+    names, urls = {e.name for e in endpoints}, {e.url for e in endpoints}
+    others = [e for e in _read(path) if e.name not in names and e.url not in urls]
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(part := path.with_suffix(".part"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
-        json.dump([asdict(e) for e in (endpoint, *others)], file, indent=1)
+        json.dump([asdict(e) for e in (*endpoints, *others)], file, indent=1)
     part.replace(path)
 
 
@@ -60,6 +65,20 @@ def find(wanted: str | None, pipeline: str | None, settings: Settings, key_env: 
     return Endpoint(matching[0].name, matching[0].url, _key(matching[0].key, settings, key_env))
 
 
+def find_all(wanted: str | None, settings: Settings, key_env: str | None = None) -> list[Endpoint]:
+    """Where a job may be whose pipeline is not known: the endpoint of `find`, and its neighbours where it may be one.
+
+    Raises:
+        NotFound, Unauthorized: as `find`.
+    """
+    wanted = wanted or settings.pilotlight_url
+    names_one = wanted is not None and not wanted.rstrip("/").endswith("/v2")
+    first = find(wanted, None, settings, key_env)
+    ids = [e.name for e in _read(record_path()) if e.url == first.url] or [MEDIA, TEXT_GENERATION]
+    others = [] if names_one else [Endpoint(name, first.url, first.key) for name in ids if name != first.name]
+    return [first, *others]
+
+
 def _key(recorded: str | None, settings: Settings, key_env: str | None) -> str:
     given = variable(key_env) if key_env else None
     if key_env and not given:
@@ -77,7 +96,7 @@ def _split(url: str, pipeline: str | None) -> tuple[str, str]:
 
 
 def _default_name(pipeline: str | None) -> str:
-    return "text-generation" if pipeline == "text-generation" else "media"
+    return TEXT_GENERATION if pipeline == TEXT_GENERATION else MEDIA
 
 
 def _read(path: Path) -> list[Endpoint]:

@@ -1,7 +1,7 @@
 """A job followed from the terminal: submitted, shown step by step, saved, or cancelled by Ctrl-C."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -36,9 +36,10 @@ def run_job(
     return save(client, job_id, result, out)
 
 
-def save(client: Client, job_id: str, result: dict[str, Any], out: Path) -> list[Path]:
+def save(client: Client, job_id: str, output: Any, out: Path) -> list[Path]:
     """Write the images and, beside them, the result with its receipt."""
     out.mkdir(parents=True, exist_ok=True)
+    result = whole(output)
     files = []
     for n, image in enumerate(result.get("images", [])):
         files.append(out / f"{job_id}-{n}.{_extension(image['url'])}")
@@ -46,6 +47,21 @@ def save(client: Client, job_id: str, result: dict[str, Any], out: Path) -> list
     details = out / f"{job_id}.json"
     details.write_text(json.dumps(without_pictures(result), indent=2))
     return [*files, details]
+
+
+def whole(output: Any) -> dict[str, Any]:
+    """A result as one object: pieces of text are joined, and the details that follow them stand beside it."""
+    if isinstance(output, Mapping):
+        return dict(output)
+    pieces = output if isinstance(output, list) else [] if output is None else [output]
+    details = {name: value for piece in pieces if isinstance(piece, Mapping) for name, value in piece.items()}
+    return {"text": "".join(piece for piece in pieces if isinstance(piece, str)), **details}
+
+
+def readable(job: dict[str, Any]) -> Any:
+    """The body of `/status` for a person: text in one, pictures as their sizes."""
+    pieces = job["output"] if isinstance(job.get("output"), list) else None
+    return without_pictures({**job, "output": whole(pieces)} if pieces is not None else job)
 
 
 def without_pictures(body: Any) -> Any:

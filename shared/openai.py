@@ -18,6 +18,7 @@ TYPES = {
     "invalid_input": ("invalid_request_error", 400),
     "unauthorized": ("authentication_error", 401),
     "not_found": ("not_found_error", 404),
+    "media_too_large": ("invalid_request_error", 400),
     "queue_full": ("rate_limit_error", 429),
 }
 

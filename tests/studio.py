@@ -1,4 +1,4 @@
-"""An endpoint with one real RunPod worker on the demo models and on the pipeline of docs/your-own-pipeline.md."""
+"""Endpoints with one real RunPod worker each: on the demo models of pictures, and on that of text."""
 
 import json
 import re
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from platforms.local.up import LocalEndpoint
 from shared.jobs.client import Client
+from shared.models.catalog import TEXT_GENERATION
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "your-own-pipeline.md"
@@ -23,15 +24,15 @@ def write_page_handler(folder: Path) -> Path:
 
 
 def demo_models(folder: Path) -> Path:
-    """A models.json with the demo model for both pipelines, warm."""
+    """A models.json with the demo model for both pipelines of pictures, warm."""
     entries = json.loads((ROOT / "templates" / "models.json").read_text())
     path = folder / "models.json"
-    path.write_text(json.dumps([{**e, "warm": True} for e in entries if e["model_id"].startswith("demo/")]))
+    path.write_text(json.dumps([{**e, "warm": True} for e in entries if e["model_id"] == "demo/text-to-image"]))
     return path
 
 
 class Studio:
-    """The endpoint, its client, and what its worker was given."""
+    """The endpoint of pictures, with the pipeline of docs/your-own-pipeline.md, and its client."""
 
     def __init__(self, folder: Path, **env: str) -> None:
         self.endpoint = LocalEndpoint(
@@ -39,3 +40,17 @@ class Studio:
             env={"HANDLERS": str(write_page_handler(folder)), "MODELS": str(demo_models(folder)), **env},
         )
         self.client = Client(self.endpoint.url, "media", self.endpoint.key)
+
+
+class TextStudio:
+    """Endpoint `text-generation`, whose worker does two jobs at once, and its client."""
+
+    def __init__(self, folder: Path, **env: str) -> None:
+        own = {"PIPELINE": TEXT_GENERATION, "MODEL_ID": "demo/text-generation", "GGML_PARALLEL": "2"}
+        self.endpoint = LocalEndpoint(folder / "data", endpoints={TEXT_GENERATION: {**own, **env}})
+        self.client = Client(self.endpoint.url, TEXT_GENERATION, self.endpoint.key)
+
+    @property
+    def openai_url(self) -> str:
+        """What OpenAI's clients call the base URL."""
+        return f"{self.endpoint.url}/{TEXT_GENERATION}/openai/v1"

@@ -1,4 +1,4 @@
-"""What `pilotlight demo` shows: an endpoint, a real RunPod worker, and pictures of what the prompts said."""
+"""What `pilotlight demo` shows: two endpoints, real RunPod workers, pictures of what prompts said, and an answer."""
 
 import base64
 import tempfile
@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from platforms.local.foreground import local_endpoint
+from platforms.records import MEDIA
+from platforms.text import run_text
 from platforms.watch import Show, console, run_job
 from shared.jobs.client import Client
+from shared.models.catalog import TEXT_GENERATION
 from shared.settings import Settings
 
 PROMPTS = (
@@ -19,26 +22,33 @@ PROMPTS = (
     "a large purple square on a white background",
 )
 CHANGE = "an orange square on a black background"
+QUESTION = "Which colour do red and yellow make?"
 
 
 def show(out: Path) -> None:
-    """Run the demo; pictures and receipts stay in `out`, the queue and logs in a folder that is named when it fails.
+    """Run the demo; pictures and receipts stay in `out`, the queue and logs in a folder that is named first.
 
     Raises:
         JobError: a job failed, or no worker came up.
     """
     data = Path(tempfile.mkdtemp(prefix="pilotlight-demo-"))
-    console.print(f"starting an endpoint and a worker (queue and logs: {data})", highlight=False, soft_wrap=True)
+    _say(f"starting two endpoints, for pictures and for text, with a worker each (queue and logs: {data})")
     begun = time.monotonic()
     with local_endpoint(data, workers=1, port=0, settings=_demo_settings()) as endpoint:
-        console.print(
-            f"ready after {time.monotonic() - begun:.1f} s at {endpoint.url}/media", highlight=False, soft_wrap=True
-        )
-        client = Client(endpoint.url, "media", endpoint.key)
+        _say(f"ready after {time.monotonic() - begun:.1f} s at {endpoint.url}/media and /text-generation")
+        client = Client(endpoint.url, MEDIA, endpoint.key)
         first, *_ = [_draw(client, prompt, out) for prompt in PROMPTS]
         _step(f'image-to-image: {first.name} to "{CHANGE}"')
         _run(client, {"pipeline": "image-to-image", "prompt": CHANGE, "image": _inline(first), "seed": 1}, out)
-    console.print(f"the pictures, and a receipt beside each, are in {out.resolve()}", highlight=False, soft_wrap=True)
+        _ask(Client(endpoint.url, TEXT_GENERATION, endpoint.key), out)
+    _say(f"pictures and answer, and a receipt for each, are in {out.resolve()}")
+
+
+def _ask(client: Client, out: Path) -> None:
+    _step(f'text-generation: "{QUESTION}"')
+    _say("  by a tiny model that was trained on shapes, colours and Pilotlight alone; printed as it is written:")
+    messages = [{"role": "user", "content": QUESTION}]
+    run_text(client, {"pipeline": TEXT_GENERATION, "messages": messages}, out)
 
 
 def _draw(client: Client, prompt: str, out: Path) -> Path:
@@ -48,7 +58,7 @@ def _draw(client: Client, prompt: str, out: Path) -> Path:
 
 def _run(client: Client, given: dict[str, Any], out: Path) -> Path:
     picture, *_ = run_job(client, given, out, _narrate)
-    console.print(f"  {picture}", highlight=False, soft_wrap=True)
+    _say(f"  {picture}")
     return picture
 
 
@@ -64,10 +74,14 @@ def _narrate() -> Iterator[Show]:
         worker = f" by worker {body['workerId']}" if "workerId" in body else ""
         line = f"{body['status']}{worker}{step}"
         if line != said[0]:
-            console.print(f"  {time.monotonic() - begun:5.2f} s  {line}", highlight=False, soft_wrap=True)
+            _say(f"  {time.monotonic() - begun:5.2f} s  {line}")
         said[0] = line
 
     yield show
+
+
+def _say(text: str) -> None:
+    console.print(text, highlight=False, soft_wrap=True)
 
 
 def _step(what: str) -> None:
@@ -80,4 +94,5 @@ def _inline(picture: Path) -> str:
 
 def _demo_settings() -> Settings:
     """The environment without the models that it may name: the demo shows the demo models."""
-    return Settings.from_env().model_copy(update={"models": None, "model_id": None, "pipeline": None})
+    unset = dict.fromkeys(("models", "model_id", "pipeline", "ggml_repo", "ggml_file"))
+    return Settings.from_env().model_copy(update=unset)

@@ -169,7 +169,8 @@ class Desk:
             raise InvalidInput("stream piece: larger than 1 MB")
         row = self._owned(worker_id, job_id)
         output = read_report(body).output
-        if row is not None and row.status == "IN_PROGRESS" and output is not None:
+        runs = row is not None and row.status in ("IN_PROGRESS", "IN_QUEUE")  # queued: thought lost, and not so
+        if row is not None and runs and output is not None:
             self.ledger.piece(row, output)
 
     def _lose(self, row: JobRow) -> None:

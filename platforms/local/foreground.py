@@ -8,17 +8,20 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
+from platforms.local import serving
 from platforms.local.up import LocalEndpoint
-from platforms.records import Endpoint, remember
+from platforms.records import MEDIA, Endpoint, remember
 from shared.errors import InvalidInput
-from shared.models import catalog
+from shared.models.catalog import TEXT_GENERATION
 from shared.settings import Settings, variable
 
-DEMO = "demo/"
+TRY = {
+    MEDIA: 'pilotlight run text-to-image --prompt "a red circle on a blue background"',
+    TEXT_GENERATION: 'pilotlight run text-generation --prompt "What is red and blue?" --param system="Be brief."',
+}
 
 
 def serve(*, workers: int, port: int, data: Path, strict: bool, as_json: bool) -> None:
@@ -26,26 +29,30 @@ def serve(*, workers: int, port: int, data: Path, strict: bool, as_json: bool) -
     console = Console(stderr=True, highlight=False)
     settings = Settings.from_env()
     with _stop_signal() as stop, _interrupted(console):
-        console.print(f"starting {workers} worker{'s' if workers > 1 else ''}; logs in {data / 'logs'}")
+        console.print(
+            f"starting {workers} worker{'s' if workers > 1 else ''} an endpoint; logs in {data / 'logs'}",
+            soft_wrap=True,
+        )
         with local_endpoint(data, workers=workers, port=port, strict=strict, settings=settings) as endpoint:
             stop.armed = True
-            remember(Endpoint("media", endpoint.url, endpoint.key))
+            remember([Endpoint(name, endpoint.url, endpoint.key) for name in endpoint.pools])
             _announce(endpoint, console, as_json=as_json)
             stop.wait()
             console.print("stopping: workers finish what they have taken")
 
 
 def local_endpoint(data: Path, *, workers: int, port: int, settings: Settings, strict: bool = False) -> LocalEndpoint:
-    """Endpoint `media` with workers on the models that the environment names, else on the demo models.
+    """Endpoints with workers on the models that the environment names, else on the demo models; see `serving`.
 
     Raises:
-        InvalidInput: the port is taken, or another endpoint has the data folder.
+        InvalidInput: the port is taken, another endpoint has the data folder, or the environment is wrong.
     """
     data.mkdir(parents=True, exist_ok=True)
-    env = {} if settings.models or settings.model_id else {"MODELS": str(_demo_catalog(data).resolve())}
-    # each worker's torch would take every core, and spin for them
     paths = {"HANDLERS": settings.handlers, "MODELS": settings.models, "MODEL_DIR": settings.model_dir}
-    env |= {name: str(path.resolve()) for name, path in paths.items() if path}  # workers start in another folder
+    models = {"MODEL_ID": settings.model_id, "GGML_REPO": settings.ggml_repo}
+    paths |= {name: Path(value) for name, value in models.items() if value and value.startswith(("./", "../"))}
+    env = {name: str(path.resolve()) for name, path in paths.items() if path}  # workers start in another folder
+    # each worker's torch would take every core, and spin for them
     env["OMP_NUM_THREADS"] = variable("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // workers))
     own_key = settings.pilotlight_api_key
     try:
@@ -54,6 +61,7 @@ def local_endpoint(data: Path, *, workers: int, port: int, settings: Settings, s
             workers=workers,
             port=port,
             env=env,
+            endpoints=serving.endpoints(settings, data),
             key=own_key.get_secret_value() if own_key else None,
             strict=strict,
             allow_private_hosts=settings.allow_private_hosts,
@@ -64,22 +72,18 @@ def local_endpoint(data: Path, *, workers: int, port: int, settings: Settings, s
         raise InvalidInput(f"port {port} cannot be used ({exc.strerror}); choose another with --port") from exc
 
 
-def _demo_catalog(data: Path) -> Path:
-    """The built-in list's demo models, warm, as a models.json in the data folder."""
-    entries = [e for e in catalog.read(catalog.BUILT_IN) if e.model_id.startswith(DEMO)]
-    warm: list[dict[str, Any]] = [{**e.model_dump(), "warm": True} for e in entries]
-    path = data / "models.json"
-    path.write_text(json.dumps(warm, indent=1))
-    return path
-
-
 def _announce(endpoint: LocalEndpoint, console: Console, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps({"url": endpoint.url, "key": endpoint.key, "endpoints": ["media"]}), flush=True)  # noqa: T201
+        said = {"url": endpoint.url, "key": endpoint.key, "endpoints": list(endpoint.pools)}
+        print(json.dumps(said), flush=True)  # noqa: T201
         return
-    console.print(f"ready: {endpoint.url}/media")
-    console.print(f"key:   {endpoint.key}")
-    console.print('try:   pilotlight run text-to-image --prompt "a red circle on a blue background"')
+    for name in endpoint.pools:
+        console.print(f"ready: {endpoint.url}/{name}", soft_wrap=True)
+    if TEXT_GENERATION in endpoint.pools:
+        console.print(f"OpenAI's API: {endpoint.url}/{TEXT_GENERATION}/openai/v1", soft_wrap=True)
+    console.print(f"key:   {endpoint.key}", soft_wrap=True)
+    for name in endpoint.pools:
+        console.print(f"try:   {TRY[name]}", soft_wrap=True)
 
 
 @contextmanager

@@ -99,9 +99,12 @@ class Ledger:
         return self._position
 
     def take(self, row: JobRow, worker: str) -> None:
-        """Give the job to a worker."""
+        """Give the job to a worker; what a run before has yielded goes."""
         taken = {"status": "IN_PROGRESS", "worker": worker, "taken_at": self.clock()}
-        self.store.update(row.id, **taken, started=0, unnamed_pings=0)
+        with self.store.transaction():
+            if row.next_event > row.first_event:
+                self.store.drop_pieces(row.id)
+            self.store.update(row.id, **taken, started=0, unnamed_pings=0, first_event=row.next_event)
         self.bell.ring(f"job:{row.id}")
 
     def take_again(self, row: JobRow) -> None:
@@ -113,7 +116,6 @@ class Ledger:
         with self.store.transaction():
             self.store.update(row.id, status="IN_QUEUE", started=0, unnamed_pings=0, **changes)
             self.store.drop(row.id, "progress")
-            self.store.drop_pieces(row.id)
         self.bell.ring(f"job:{row.id}")
         self.on_queue()
 
@@ -209,7 +211,8 @@ class Ledger:
             size += len(json_text)
         if start is None and pieces:
             self.store.update(row.id, next_unread=following)
-        return StreamView("IN_PROGRESS" if following < row.next_event else row.status, pieces, following)
+        status = "IN_PROGRESS" if following < row.next_event else row.status
+        return StreamView(status, pieces, following, row.first_event)
 
     def webhooks_due(self) -> list[JobRow]:
         """Ended jobs whose webhook is to be called now."""

@@ -37,6 +37,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     unnamed_pings INTEGER NOT NULL DEFAULT 0,
     error TEXT,
     next_event INTEGER NOT NULL DEFAULT 0,
+    first_event INTEGER NOT NULL DEFAULT 0,
     next_unread INTEGER NOT NULL DEFAULT 0,
     webhook_tries INTEGER NOT NULL DEFAULT 0,
     webhook_due_at REAL
@@ -86,6 +87,7 @@ class JobRow:
     unnamed_pings: int = 0
     error: str | None = None
     next_event: int = 0
+    first_event: int = 0
     next_unread: int = 0
     webhook_tries: int = 0
     webhook_due_at: float | None = None
@@ -110,6 +112,13 @@ class Store:
         self._db.execute("PRAGMA foreign_keys=ON")
         self._db.execute("PRAGMA journal_size_limit=67108864")
         self._db.executescript(_SCHEMA)
+        self._add_columns()
+
+    def _add_columns(self) -> None:
+        """Those that a database of an earlier version lacks."""
+        known = {row[1] for row in self._db.execute("PRAGMA table_info(jobs)")}
+        if "first_event" not in known:
+            self._db.execute("ALTER TABLE jobs ADD COLUMN first_event INTEGER NOT NULL DEFAULT 0")
 
     def close(self) -> None:
         """Close the database, and let another process own it."""

@@ -36,6 +36,7 @@ def worker_env(
     env = {k: v for k, v in base.items() if not k.startswith("RUNPOD_") and k != "PILOTLIGHT_API_KEY"}
     cache = Path(base.get("XDG_CACHE_HOME") or Path(base.get("HOME", "/")) / ".cache")
     env.setdefault("HF_HOME", str(cache / "huggingface"))  # before HOME is moved
+    env.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin for each other stand in other workers' way
     env |= {
         "HOME": str(home),  # a key in ~/.runpod/config.toml would override the token
         "RUNPOD_WEBHOOK_GET_JOB": f"{endpoint_url}/job-take/$ID?gpu=LOCAL",

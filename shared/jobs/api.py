@@ -1,20 +1,16 @@
 """The endpoint's HTTP API in RunPod's shape, over any backend."""
 
 import importlib.metadata
-import json
 from collections.abc import Mapping
-from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 from starlette.types import Lifespan
 
-from shared.errors import Ending, Internal, InvalidInput, JobError, MediaTooLarge
 from shared.jobs.auth import requires
 from shared.jobs.backend import Backend, JobView, StreamView, find_backend
 from shared.jobs.openai import openai_router
+from shared.jobs.refusals import answer_errors
 from shared.jobs.submission import TTL_MS, read_submission
 from shared.jobs.wire import MIB, parse_json, query_int, read_body, unless_gone
 
@@ -41,7 +37,7 @@ def client_app(
     app.include_router(client_router(backends, key, strict=strict))
     for router in routers:
         app.include_router(router)
-    _answer_errors(app)
+    answer_errors(app)
     return app
 
 
@@ -155,38 +151,6 @@ def _stream_body(view: StreamView, *, numbered: bool) -> bytes:
         b'{"output":%s,"n":%d}' % (value, n) if numbered else b'{"output":%s}' % value for n, value in view.pieces
     ]
     following = b',"next":%d' % view.next if numbered else b""
+    if numbered and view.first:
+        following += b',"first":%d' % view.first
     return b'{"status":"%s","stream":[%s]%s}' % (view.status.encode(), b",".join(items), following)
-
-
-def error_response(ending: Ending) -> Response:
-    """An error as the endpoint answers it; a request that cannot be a job is 400 here, whatever REST calls it."""
-    status = ending.http_status
-    if isinstance(ending, InvalidInput | MediaTooLarge) and status in (413, 422):
-        status = 400
-    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
-    if isinstance(ending, MediaTooLarge):
-        headers["Connection"] = "close"  # or the server would go on reading a body that never ends
-    if "retry_after_s" in ending.detail:
-        headers["Retry-After"] = str(ending.detail["retry_after_s"])
-    body: dict[str, Any] = {"error": str(ending), "detail": ending.as_dict()}
-    return Response(json.dumps(body), status, headers, media_type="application/json")
-
-
-def _answer_errors(app: FastAPI) -> None:
-    @app.exception_handler(JobError)
-    async def job_error(_request: Request, exc: JobError) -> Response:
-        return error_response(exc)
-
-    @app.exception_handler(HTTPException)
-    async def no_such_route(_request: Request, exc: HTTPException) -> Response:
-        code = "not_found" if exc.status_code == 404 else "invalid_input"
-        body = {"error": f"{code}: {exc.detail}", "detail": {"code": code, "msg": exc.detail}}
-        return JSONResponse(body, exc.status_code, exc.headers)
-
-    @app.exception_handler(ClientDisconnect)
-    async def client_has_gone(_request: Request, _exc: ClientDisconnect) -> Response:
-        return Response(status_code=400)
-
-    @app.exception_handler(Exception)
-    async def bug(_request: Request, _exc: Exception) -> Response:
-        return error_response(Internal("the endpoint failed; its log has the traceback"))

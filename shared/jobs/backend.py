@@ -73,11 +73,16 @@ class JobView:
 
 @dataclass(frozen=True)
 class StreamView:
-    """What a job has yielded since the last look: numbered pieces of JSON text, and where to go on."""
+    """What a job has yielded since the last look: numbered pieces of JSON text, and where to go on.
+
+    Pieces are those of the job's last run, which numbers from `first` on: whoever has read one below it has read of a
+    run whose worker was lost, and the text begins again.
+    """
 
     status: Status
     pieces: list[tuple[int, bytes]]
     next: int
+    first: int = 0
 
 
 class Backend(Protocol):

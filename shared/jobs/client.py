@@ -129,22 +129,30 @@ class Client:
         return self.wait(job_id, on_progress=on_progress)
 
     def stream(self, job_id: str) -> Iterator[Any]:
-        """What the job yields, as it does; from the first piece on where the endpoint can replay.
+        """What the job yields, as it does, each piece once; from the first one on where the endpoint can replay.
+
+        RunPod forgets what was read, also when the answer was lost. There, what came is held against the job's
+        output in the end, if that is the list of all pieces.
 
         Raises:
             JobError, Cancelled, DeadlineExceeded: when the job ends so, after its last piece.
+            Internal: the job's worker was lost after its first piece, and the job begins anew.
+            DeliveryFailed: pieces were lost on the way.
         """
-        start = 0
-        while True:
-            view = self._request("GET", f"stream/{job_id}", params={"wait": _HOLD_MS, "from": start})
-            pieces = view.get("stream") or []
-            for piece in pieces:
-                yield piece["output"]
-            start = view.get("next", start)
-            if view["status"] in ENDED:
-                if view["status"] != "COMPLETED":
-                    raise failure_of_job(self.status(job_id))
-                return
+        cursor = _Cursor()
+        ended = ""
+        while not ended:
+            asked = time.monotonic()
+            view = self._request("GET", f"stream/{job_id}", params={"wait": _HOLD_MS, "from": cursor.next})
+            pieces = cursor.pass_over(view)
+            yield from pieces
+            ended = view["status"] if view["status"] in ENDED else ""
+            if not pieces and not ended:
+                time.sleep(max(0.0, asked + _FIRST_PAUSE_S - time.monotonic()))  # not every endpoint holds
+        if ended != "COMPLETED":
+            raise failure_of_job(self.status(job_id))
+        if not cursor.is_numbered:
+            yield from cursor.left_of(self.status(job_id).get("output"))
 
     def cancel(self, job_id: str) -> dict[str, Any]:
         """Stop the job; the answer's `status` says whether that was still possible."""
@@ -210,6 +218,48 @@ class Client:
                 raise failure
             time.sleep(pause_s)
             pause_s = min(_LONGEST_PAUSE_S, 2 * pause_s)
+
+
+class _Cursor:
+    """Where the reader of a job's pieces is."""
+
+    def __init__(self) -> None:
+        self.next = 0
+        self.is_numbered = False
+        self._last = -1
+        self._read: list[Any] = []
+
+    def pass_over(self, view: Mapping[str, Any]) -> list[Any]:
+        """The pieces in an answer of `/stream`, which are then read.
+
+        Raises:
+            Internal: they are of another run than those read before.
+        """
+        if 0 <= self._last < view.get("first", 0):
+            raise Internal(
+                "the job's worker was lost while it wrote, and the job begins anew; read it from the start"
+            )
+        items = view.get("stream") or []
+        pieces = [item["output"] for item in items]
+        self.is_numbered = "next" in view
+        if self.is_numbered:
+            self.next = view["next"]
+            self._last = items[-1]["n"] if items else self._last
+        else:
+            self._read += pieces
+        return pieces
+
+    def left_of(self, output: Any) -> list[Any]:
+        """What the job's output holds beyond the pieces that were read; a worker may not gather them there.
+
+        Raises:
+            DeliveryFailed: what was read is not how the output begins.
+        """
+        if not isinstance(output, list) or not output:
+            return []
+        if output[: len(self._read)] != self._read:
+            raise DeliveryFailed("pieces were lost on the way, or came twice; the job's output has them all")
+        return output[len(self._read) :]
 
 
 class _Bearer(AuthBase):

@@ -1,8 +1,10 @@
 """Turns what an endpoint says of a failure back into the error that it was."""
 
+import ast
 import json
 from typing import Any
 
+from shared import openai
 from shared.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -40,10 +42,29 @@ def failure_of_job(job: dict[str, Any]) -> JobError | Stopped:
     job_id = str(job.get("id"))
     if job["status"] == "CANCELLED":
         return Cancelled(f"job {job_id} was cancelled")
-    text = _exception_text(job.get("error"))
+    error = job.get("error")
+    if isinstance(error, str) and (body := openai_error(error)):
+        return _failure_of_openai(body["error"])
+    text = _exception_text(error)
     if job["status"] == "TIMED_OUT":
         return DeadlineExceeded(failure(text).message or f"job {job_id} ran longer than it may")
     return failure(text or f"job {job_id} failed without saying why")
+
+
+def openai_error(text: str | None) -> dict[str, Any] | None:
+    """The body `{"error": {"message", ...}}` in a job's error; None when it holds none.
+
+    The SDK writes an error that a generator yields as Python would, not as JSON.
+    """
+    for read in (json.loads, ast.literal_eval):
+        try:
+            value = read(text or "")
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        given = value.get("error", value) if isinstance(value, dict) else None
+        if isinstance(given, dict) and isinstance(given.get("message"), str):
+            return {"error": given}
+    return None
 
 
 def failure_of_response(status: int, body: bytes) -> JobError | Stopped:
@@ -55,6 +76,11 @@ def failure_of_response(status: int, body: bytes) -> JobError | Stopped:
     text = answer.get("error") if isinstance(answer, dict) else None
     otherwise = _BY_STATUS.get(status, Internal)
     return failure(text if isinstance(text, str) else f"the endpoint answered HTTP {status}", otherwise)
+
+
+def _failure_of_openai(error: dict[str, Any]) -> JobError | Stopped:
+    kind = _BY_CODE.get(str(error.get("code"))) or _BY_STATUS.get(openai.status_of({"error": error}), Internal)
+    return kind(error["message"])
 
 
 def _exception_text(error: Any) -> str:

@@ -83,6 +83,8 @@ def test_an_endpoint_without_status_sync_is_polled() -> None:
             Internal,
             "KeyError: 'x'",
         ),
+        ({"status": "FAILED", "error": '{"message": "m", "type": "x", "code": "out_of_memory"}'}, OutOfMemory, "m"),
+        ({"status": "FAILED", "error": "{'message': 'm', 'type': 'invalid_request_error'}"}, InvalidInput, "m"),
         ({"status": "CANCELLED"}, Cancelled, "cancelled"),
         ({"status": "TIMED_OUT", "error": "deadline_exceeded: after 5 s"}, DeadlineExceeded, "after 5 s"),
         ({"status": "TIMED_OUT"}, DeadlineExceeded, "longer than it may"),
@@ -174,6 +176,49 @@ def test_stream_of_an_endpoint_that_drains() -> None:
         assert [next(stream), next(stream)] == ["a", "b"]
         with pytest.raises(Internal, match="x"):
             next(stream)
+
+
+def test_stream_of_a_job_that_begins_anew_stops_instead_of_repeating() -> None:
+    script = [
+        Answer(body={"status": "IN_PROGRESS", "stream": [{"output": "a", "n": 0}], "next": 1}),
+        Answer(body={"status": "IN_PROGRESS", "stream": [{"output": "a", "n": 3}], "next": 4, "first": 2}),
+    ]
+    with Scripted(*script) as server, client(server) as ours:
+        stream = ours.stream("j")
+        assert next(stream) == "a"
+        with pytest.raises(Internal, match="begins anew"):
+            next(stream)
+
+
+def test_stream_of_a_job_lost_before_its_first_piece_is_whole() -> None:
+    script = [
+        Answer(body={"status": "IN_PROGRESS", "stream": [], "next": 2}),
+        Answer(body={"status": "COMPLETED", "stream": [{"output": "a", "n": 3}], "next": 4, "first": 2}),
+    ]
+    with Scripted(*script) as server, client(server) as ours:
+        assert list(ours.stream("j")) == ["a"]
+
+
+@pytest.mark.parametrize("output", [["a", "b"], ["a", "b", {"usage": 1}], [], None])
+def test_what_a_draining_endpoint_still_owes_comes_from_the_output(output: list[Any] | None) -> None:
+    script = [
+        Answer(body={"status": "IN_PROGRESS", "stream": [{"output": "a"}]}),
+        Answer(body={"status": "COMPLETED", "stream": [{"output": "b"}]}),
+        job("COMPLETED", output=output),
+    ]
+    with Scripted(*script) as server, client(server) as ours:
+        assert list(ours.stream("j")) == (output or ["a", "b"])
+
+
+@pytest.mark.parametrize("output", [["b", "a"], ["a"]])
+def test_pieces_that_a_draining_endpoint_lost_or_repeated_are_noticed(output: list[Any]) -> None:
+    ended = Answer(body={"status": "COMPLETED", "stream": [{"output": "a"}, {"output": "a"}]})
+    with (
+        Scripted(ended, job("COMPLETED", output=output)) as server,
+        client(server) as ours,
+        pytest.raises(DeliveryFailed, match="lost on the way"),
+    ):
+        list(ours.stream("j"))
 
 
 def test_the_other_verbs() -> None:
