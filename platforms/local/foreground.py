@@ -20,7 +20,7 @@ from shared.settings import Settings, variable
 
 TRY = {
     MEDIA: 'pilotlight run text-to-image --prompt "a red circle on a blue background"',
-    TEXT_GENERATION: 'pilotlight run text-generation --prompt "What is red and blue?" --param system="Be brief."',
+    TEXT_GENERATION: 'pilotlight run text-generation --prompt "How many corners does a square have?"',
 }
 
 
