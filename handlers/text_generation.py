@@ -53,10 +53,12 @@ class TextGenerationParams(ModelParams):
     max_new_tokens: int = Field(300, ge=1, le=1_000_000, description="Most tokens to write.")
     temperature: float = Field(0.8, ge=0, le=10, description="0 always takes the likeliest token.")
     top_p: float = Field(0.95, gt=0, le=1, description="Choose among the likeliest tokens of this total share.")
-    top_k: int = Field(40, ge=0, description="Choose among this many tokens; 0 for all.")
+    top_k: int = Field(40, ge=0, le=1_000_000, description="Choose among this many tokens; 0 for all.")
     min_p: float = Field(0.05, ge=0, le=1, description="Leave out tokens below this share of the likeliest.")
     repetition_penalty: float = Field(1.0, gt=0, le=10, description="Above 1, what was said is less likely.")
-    last_n_tokens: int = Field(64, ge=-1, description="How far back the penalties look; -1 for the whole context.")
+    last_n_tokens: int = Field(
+        64, ge=-1, le=1_000_000, description="How far back the penalties look; -1 for the whole context."
+    )
     frequency_penalty: float = Field(0.0, ge=-2, le=2, description="As OpenAI's.")
     presence_penalty: float = Field(0.0, ge=-2, le=2, description="As OpenAI's.")
     seed: int = Field(-1, ge=-1, lt=MAX_SEED, description="-1 draws one; the receipt has it.")
@@ -64,8 +66,12 @@ class TextGenerationParams(ModelParams):
     logit_bias: dict[str, float] = Field({}, description="Token ids, and what is added to their logits.")
     response_format: ResponseFormat | None = Field(None, description="Any text, any JSON, or JSON of a schema.")
     n: Literal[1] = Field(1, description="One answer a job.")
-    batch_size: int | None = Field(None, description="Of the first worker's jobs; without effect on this engine.")
-    threads: int | None = Field(None, description="Of the first worker's jobs; without effect on this engine.")
+    batch_size: int | None = Field(
+        None, ge=-1, le=1_000_000, description="Of the first worker's jobs; without effect on this engine."
+    )
+    threads: int | None = Field(
+        None, ge=-1, le=1_000_000, description="Of the first worker's jobs; without effect on this engine."
+    )
 
     @model_validator(mode="after")
     def _one_of_prompt_and_messages(self) -> "TextGenerationParams":

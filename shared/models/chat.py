@@ -9,7 +9,9 @@ from shared.models.gguf import Chunk
 from shared.schemas import Context
 
 TextOf = Callable[[Mapping[str, Any]], str | None]
-OURS = ("model", "id_slot", "return_progress", "stream")  # members of a request that are not its sender's to choose
+# Members of a request that are not its sender's to choose. Wrong triggers end llama.cpp's whole process; n_cmpl is n.
+OURS = {"model", "id_slot", "return_progress", "stream", "n_cmpl"}
+OURS |= {"grammar_lazy", "grammar_triggers", "preserved_tokens"}
 OBJECTS = {"chat.completion.chunk": "chat.completion"}
 
 

@@ -9,7 +9,8 @@ from typing import Any
 from shared.device import Device, usable_cpus
 from shared.errors import Internal, InvalidInput, JobError, ModelUnavailable
 from shared.models.gguf_header import Header, read_header
-from shared.models.json_schema import constrained
+from shared.models.json_schema import HEAD, Follower, constrained
+from shared.models.store import parts_of
 from shared.models.volumes import is_networked
 from shared.schemas import ModelSource
 
@@ -18,6 +19,7 @@ MOST_SLOTS = 8
 MARGIN = 2**30  # bytes of a card that neither weights nor context may take
 SMALL = 100 * 2**20  # bytes of a file below which threads wait for each other longer than they compute
 ERRORS_ONLY = 1
+LEAST = {"context": 16, "slots": 1, "gpu_layers": -1}  # options, and their least values
 
 # For models that bring no template: the plain turns that models were trained on before there were any.
 PLAIN_TEMPLATE = """\
@@ -66,7 +68,8 @@ class TextModel:
 
     def complete(self, body: Mapping[str, Any], on_chunk: Callable[[Chunk], None]) -> None:
         """Continue a `prompt`; otherwise as `chat`, with the chunks of OpenAI's completions."""
-        self._stream(self._server.handle_completions, body, on_chunk)
+        plain = {name: value for name, value in body.items() if name != "tools"}  # of chats; a schema gives way to them
+        self._stream(self._server.handle_completions, plain, on_chunk)
 
     def embed(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """The embeddings of `input`, as OpenAI's API answers. Nothing can stop it.
@@ -74,6 +77,8 @@ class TextModel:
         Raises:
             InvalidInput, Internal: as `chat`.
         """
+        if body.get("input") is None:
+            raise InvalidInput("input: the text to embed is missing")
         try:
             answer: dict[str, Any] = self._server.handle_embeddings(dict(body))
         except REFUSALS as exc:
@@ -85,19 +90,21 @@ class TextModel:
     def _stream(self, handle: Handle, body: Mapping[str, Any], on_chunk: Callable[[Chunk], None]) -> None:
         if self.only_embeds:
             raise InvalidInput("this model only makes embeddings; send them to /v1/embeddings")
+        stop = [*_listed(body.get("stop")), *self.stops]
+        request = {**constrained(body), "stream": True, "return_progress": True, **({"stop": stop} if stop else {})}
+        follow = _follower(request)
         raised: list[BaseException] = []
 
         def take(chunk: Chunk) -> bool:
             try:
                 if "error" in chunk:
                     raise _error(chunk["error"])
+                follow(chunk)
                 on_chunk(chunk)
             except BaseException as exc:  # noqa: BLE001 the binding swallows what its callback raises
                 raised.append(exc)
             return bool(raised)  # True ends the generation
 
-        stop = [*_listed(body.get("stop")), *self.stops]
-        request = {**constrained(body), "stream": True, "return_progress": True, **({"stop": stop} if stop else {})}
         try:
             handle(request, take)
         except REFUSALS as exc:
@@ -118,10 +125,14 @@ def load(source: ModelSource, device: Device) -> TextModel:
 
     path = _file(source.path)
     header = read_header(path)
+    for part in parts_of(path.name)[1:]:
+        read_header(path.with_name(part), first=False)
+    _check_options(source.options)
     fit = _fit(header, path.stat().st_size, device, source.options, xllamacpp)
     params = _params(xllamacpp, path, header, fit, source.model_id)
     try:
         server = xllamacpp.Server(params)
+        server.handle_embeddings({"input": "a"})  # before its queue runs, dropping the server would wait for ever
     except RuntimeError as exc:
         raise ModelUnavailable(
             f"{path.name}: llama.cpp cannot load it; this worker's log has its reason. A file that is whole by its "
@@ -186,18 +197,43 @@ def _free_on_cards(xllamacpp: Any) -> int:
 
 def _file(path: Path) -> Path:
     """The file itself, or the only one in a folder, or the first part of the only one in parts."""
+    if path.suffix == ".gguf" and not path.is_dir():  # one that is missing is named by what reads it
+        return path.with_name(parts_of(path.name)[0])
     if path.is_file():
         return path
     found = sorted(path.glob("*.gguf"))
-    whole = [f for f in found if "-of-" not in f.stem or "-00001-of-" in f.stem]
+    whole = [f for f in found if f.name == parts_of(f.name)[0]]
     if len(whole) == 1:
         return whole[0]
     names = ", ".join(f.name for f in whole[:10]) or "none"
     raise ModelUnavailable(f"name the GGUF file (GGML_FILE, or `files` in models.json); there are: {names}")
 
 
+def _check_options(options: Mapping[str, Any]) -> None:
+    for name, value in options.items():
+        if name not in LEAST:
+            raise ModelUnavailable(f"the option '{name}' is unknown; there are: {', '.join(LEAST)}")
+        if value is not None and (type(value) is not int or value < LEAST[name]):
+            raise ModelUnavailable(f"the option {name} is {value!r:.40}, and must be a number from {LEAST[name]} on")
+
+
 def _listed(stop: Any) -> list[Any]:
     return stop if isinstance(stop, list) else [stop] if stop else []
+
+
+def _follower(request: Mapping[str, Any]) -> Callable[[Chunk], None]:
+    """Checks each chunk against the request's schema, if it has one."""
+    grammar = request.get("grammar")
+    if not isinstance(grammar, str) or not grammar.startswith(HEAD):
+        return lambda chunk: None
+    followers: dict[int, Follower] = {}  # by answer: completions may be of several prompts
+
+    def follow(chunk: Chunk) -> None:
+        for choice in chunk.get("choices", ()):
+            if piece := choice.get("text") or choice.get("delta", {}).get("content"):
+                followers.setdefault(choice["index"], Follower(grammar)).read(piece)
+
+    return follow
 
 
 def _refused(exc: Exception) -> InvalidInput:
@@ -215,6 +251,8 @@ def _error(error: Mapping[str, Any]) -> JobError:
             n_ctx=context,
             openai_code="context_length_exceeded",
         )
-    if error.get("code") in (400, 501) or "too large to process" in message:
+    if "too large to process" in message:
+        return InvalidInput(f"{message.partition('. increase')[0]}; send a shorter one")
+    if error.get("code") in (400, 501):
         return InvalidInput(message)
     return Internal(f"llama.cpp: {message}")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from shared.errors import InvalidInput
@@ -9,6 +10,8 @@ from shared.errors import InvalidInput
 # One way to space what json.dumps writes: with any, a model may go on writing spaces until its tokens are used up.
 SPACING = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
 MAX_SCHEMA = 200_000  # characters
+MOST_REPEATS = 10_000  # more cost llama.cpp gigabytes, or end its process; no context has room for them
+REPEATS = ("minItems", "maxItems", "minProperties", "maxProperties", "minLength")
 HEAD = "%llguidance {}\nstart: %json "
 
 
@@ -36,7 +39,11 @@ def grammar(schema: Any) -> str:
     import llguidance
 
     spaced = {**schema, "x-guidance": SPACING} if isinstance(schema, dict) else schema
-    text = json.dumps(spaced)
+    try:
+        text = json.dumps(spaced)
+        _check_repeats(schema)
+    except RecursionError as exc:
+        raise InvalidInput("response_format: the schema is nested too deeply") from exc
     if len(text) > MAX_SCHEMA:
         raise InvalidInput(f"response_format: the schema has {len(text)} characters; the most are {MAX_SCHEMA}")
     written = HEAD + text
@@ -44,6 +51,47 @@ def grammar(schema: Any) -> str:
         reason = complaint.partition("failed to compile JSON schema: ")[2] or complaint
         raise InvalidInput(f"response_format: {reason.splitlines()[0][:300]}")
     return written
+
+
+class Follower:
+    """Follows a text as it is written, and ends it where it leaves its grammar.
+
+    llama.cpp drops a grammar that turns out too complex in the middle of an answer, and only logs that.
+    """
+
+    def __init__(self, grammar: str) -> None:
+        import llguidance
+
+        self._matcher = llguidance.LLMatcher(_bytes(), grammar, log_level=0)
+
+    def read(self, piece: str) -> None:
+        """Take the next piece.
+
+        Raises:
+            InvalidInput: the grammar does not allow it, so the schema is not kept.
+        """
+        data = list(piece.encode())
+        if self._matcher.is_error() or self._matcher.try_consume_tokens(data) < len(data):
+            raise InvalidInput(
+                "response_format: the schema is too complex to be kept; use fewer or required properties"
+            )
+
+
+@cache
+def _bytes() -> Any:
+    """A tokenizer whose tokens are bytes: a grammar is one of texts, however they are cut."""
+    import llguidance
+
+    return llguidance.LLTokenizer("byte")
+
+
+def _check_repeats(schema: Any) -> None:
+    for name, value in schema.items() if isinstance(schema, dict) else ():
+        if name in REPEATS and isinstance(value, int | float) and value > MOST_REPEATS:
+            raise InvalidInput(f"response_format: {name} is {value:.7g}; the most is {MOST_REPEATS}")
+        _check_repeats(value)
+    for value in schema if isinstance(schema, list) else ():
+        _check_repeats(value)
 
 
 def _schema(body: Mapping[str, Any]) -> Any:

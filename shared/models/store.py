@@ -280,7 +280,10 @@ def _shards(index: Path) -> set[str]:
 def _folder(entry: Entry, path: Path) -> ModelSource | None:
     """A model in a folder, or in a file, that is no cache; its revision is a hash of what it is."""
     if path.is_file():
-        return ModelSource(entry.model_id, _revision(path.parent, [path]), path, entry.options)
+        parts = [path.with_name(part) for part in parts_of(path.name)]
+        if not all(part.is_file() for part in parts):
+            return None
+        return ModelSource(entry.model_id, _revision(path.parent, parts), path, entry.options)
     if not _is_whole(path, entry.files):
         return None
     if entry.files:

@@ -1,5 +1,6 @@
 """The device: which errors are its own, whether it works, and that asking so costs no import of torch."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from shared.device import Device, classify, peak_rss_bytes, pick, rss_bytes, works
+from shared.device import Device, classify, is_lost, peak_rss_bytes, pick, rss_bytes, usable_cpus, works
 from shared.errors import InvalidInput, OutOfMemory, Ruin
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 PETABYTE = 2**50
 
 
@@ -97,3 +98,38 @@ def test_importing_the_module_and_classifying_imports_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("quota", "most"),
+    [("200000 100000", 2), ("150000 100000", 1), ("50000 100000", 1), ("100000000 100000", 10**6), ("1000 1000", 1)],
+)
+def test_a_containers_share_of_the_cores_is_what_may_be_used(tmp_path: Path, quota: str, most: int) -> None:
+    file = tmp_path / "cpu.max"
+    file.write_text(f"{quota}\n")
+    assert usable_cpus(file) == min(most, usable_cpus(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("content", ["max 100000\n", "", "max", "what is this"])
+def test_without_a_limit_all_cores_may_be_used(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "cpu.max"
+    file.write_text(content)
+    assert usable_cpus(file) == usable_cpus(tmp_path / "none") >= 1
+    assert usable_cpus(file) <= (os.cpu_count() or 1)
+
+
+def test_a_device_can_be_picked_and_measured_without_torch() -> None:
+    code = (
+        "import sys; from shared import device\n"
+        "for name in ('auto', 'cpu', 'cuda'):\n"
+        "    picked = device.pick(name, torch_free=True)\n"
+        "    assert name in ('auto', picked.kind) and picked.memory_used() > 0\n"
+        "    picked.reset_peak(); picked.peak_memory(); assert not device.is_lost(picked)\n"
+        "device.free_memory(); print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_a_processor_is_never_lost() -> None:
+    assert not is_lost(Device("cpu"))

@@ -38,3 +38,23 @@ def test_nothing_else_reads_the_environment() -> None:
         if re.search(r"os\.environ|getenv", file.read_text())
     }
     assert readers == {"shared/settings.py"}
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        *[("GGML_LAYERS", "-2"), ("GGML_LAYERS", "all"), ("GGML_CONTEXT", "15"), ("GGML_CONTEXT", "-1")],
+        *[("GGML_PARALLEL", "0"), ("GGML_PARALLEL", "65"), ("GGML_PARALLEL", "2.5")],
+    ],
+)  # fmt: skip
+def test_a_text_models_numbers_have_bounds(variable: str, value: str) -> None:
+    with pytest.raises(InvalidInput, match=f"environment: {variable}: "):
+        Settings.from_env({variable: value})
+
+
+def test_the_first_workers_variables_are_read() -> None:
+    env = {"GGML_REPO": "a/b", "GGML_FILE": "c.gguf", "GGML_TYPE": "llama", "GGML_LAYERS": "0", "GGML_REVISION": "x"}
+    read = Settings.from_env(env)
+    assert (read.ggml_repo, read.ggml_file, read.ggml_type) == ("a/b", "c.gguf", "llama")
+    assert (read.ggml_layers, read.ggml_revision) == (0, "x")
+    assert Settings.from_env({"GGML_REVISION": ""}).ggml_revision == "main"

@@ -161,3 +161,64 @@ def test_a_built_in_entry_has_defaults_that_its_handler_takes(entry: Entry) -> N
 def test_a_built_in_entry_says_whether_its_revision_moves(entry: Entry) -> None:
     assert entry.pinned == bool(COMMIT.fullmatch(entry.revision))
     assert entry.pinned or entry.revision == "main"
+
+
+WRITE = "text-generation"
+
+
+def test_ggml_repo_is_a_list_of_one_warm_model() -> None:
+    (entry,) = catalog(BUILT_IN, ggml_repo="TheBloke/Some-GGUF", ggml_type="llama").entries
+    assert (entry.pipeline, entry.model_id, entry.revision) == (WRITE, "TheBloke/Some-GGUF", "main")
+    assert (entry.files, entry.options, entry.warm, entry.pinned) == ((), {}, True, False)
+
+
+def test_the_first_workers_variables_name_the_file_and_how_to_load_it() -> None:
+    env = {
+        "GGML_REPO": "TheBloke/Some-GGUF",
+        "GGML_FILE": "some.Q4_K_M.gguf",
+        "GGML_TYPE": "gptneox",
+        "GGML_REVISION": COMMIT_A,
+        "GGML_LAYERS": "20",
+        "GGML_CONTEXT": "2048",
+        "GGML_PARALLEL": "4",
+        "PIPELINE": WRITE,
+    }
+    (entry,) = Catalog.from_settings(Settings.from_env(env)).entries
+    assert (entry.files, entry.revision) == (("some.Q4_K_M.gguf",), COMMIT_A)
+    assert entry.options == {"gpu_layers": 20, "context": 2048, "slots": 4}
+
+
+@pytest.mark.parametrize(("layers", "options"), [(-1, {}), (None, {}), (0, {"gpu_layers": 0})])
+def test_layers_below_zero_are_as_many_as_fit(layers: int | None, options: dict[str, int]) -> None:
+    assert catalog(BUILT_IN, ggml_repo="a/b", ggml_layers=layers).entries[0].options == options
+
+
+@pytest.mark.parametrize("more", [{"pipeline": DRAW}, {"model_id": "c/d"}, {"pipeline": WRITE, "model_id": "c/d"}])
+def test_ggml_repo_beside_another_choice_is_refused(more: dict[str, str]) -> None:
+    with pytest.raises(InvalidInput, match=r"GGML_REPO names the model .*; unset PIPELINE and MODEL_ID"):
+        catalog(BUILT_IN, ggml_repo="a/b", **more)
+
+
+def test_ggml_file_alone_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="GGML_FILE is set without GGML_REPO"):
+        catalog(BUILT_IN, ggml_file="a.gguf")
+
+
+def test_the_variables_beat_what_the_list_says_of_text_models_only(tmp_path: Path) -> None:
+    options = {"context": 512, "slots": 3}
+    models = write(tmp_path, [{"pipeline": p, "model_id": "ours/m", "options": options} for p in (WRITE, DRAW)])
+    text, picture = catalog(models, ggml_context=64).entries
+    assert text.options == {"context": 64, "slots": 3}
+    assert picture.options == options
+
+
+@pytest.mark.parametrize("name", ["model.gguf", "."])
+def test_model_id_may_be_a_file_or_a_folder_of_one(tmp_path: Path, name: str) -> None:
+    path = str(tmp_path / name)
+    (entry,) = catalog(BUILT_IN, pipeline=WRITE, model_id=path, ggml_context=64).entries
+    assert (entry.pipeline, entry.model_id, entry.warm, entry.options) == (WRITE, path, True, {"context": 64})
+
+
+def test_the_built_in_list_has_the_demo_model_for_text() -> None:
+    (entry,) = [e for e in read(BUILT_IN) if e.pipeline == WRITE]
+    assert (entry.model_id, entry.files) == ("demo/text-generation", ("model.gguf",))

@@ -12,7 +12,7 @@ import pytest
 
 from shared.errors import ModelUnavailable
 from shared.models.catalog import Entry
-from shared.models.store import Store, wanted_files
+from shared.models.store import HASHED_WHOLE, Store, gguf_files, parts_of, wanted_files
 from shared.settings import inherited
 from tests.shared.media.loopback import Loopback, cut_short
 from tests.shared.models.folders import FILES, write_cached, write_files
@@ -311,7 +311,7 @@ def test_a_download_that_broke_off_is_not_taken_and_is_finished_the_next_time(
 
 def test_a_repository_without_safetensors_is_refused(tmp_path: Path) -> None:
     files = {n: d for n, d in REMOTE.items() if not n.endswith(".safetensors")}
-    with hub(MODEL, NEW, files) as server, pytest.raises(ModelUnavailable, match="with safetensors weights"):
+    with hub(MODEL, NEW, files) as server, pytest.raises(ModelUnavailable, match="in safetensors nor a GGUF"):
         store(tmp_path, hub_url=server.url("")).ensure(entry())
 
 
@@ -379,3 +379,133 @@ except ModelUnavailable as exc:
     )
     assert done.stdout.strip() == f"'{MODEL}' is not on the volume, and HF_HUB_OFFLINE is set"
     assert served.seen == []
+
+
+TEXT = "Ours/Text-GGUF"
+PARTS = [f"big-0000{n}-of-00002.gguf" for n in (1, 2)]
+QUANTISED: dict[str, bytes] = {
+    "README.md": b"# Text",
+    "config.json": b"{}",
+    "small-q4.gguf": b"GGUF four",
+    "small-q8.gguf": b"GGUF eight",
+    **{name: f"GGUF {name}".encode() for name in PARTS},
+}
+
+
+def text_entry(model_id: str = TEXT, *files: str, revision: str = "main", **options: int) -> Entry:
+    return Entry(
+        pipeline="text-generation", model_id=model_id, revision=revision, files=tuple(files), options=dict(options)
+    )
+
+
+def test_the_parts_of_a_file_are_known_by_the_name_of_any() -> None:
+    assert parts_of("a/small.gguf") == ["a/small.gguf"]
+    assert parts_of(PARTS[0]) == parts_of(PARTS[1]) == PARTS
+    assert parts_of("best-of-breed.gguf") == ["best-of-breed.gguf"]
+
+
+@pytest.mark.parametrize(
+    ("files", "names", "taken"),
+    [
+        (["small-q4.gguf"], list(QUANTISED), ["small-q4.gguf"]),
+        ([PARTS[0]], list(QUANTISED), PARTS),
+        ([], ["README.md", "only.gguf"], ["only.gguf"]),
+        ([], ["README.md", *PARTS], PARTS),
+        (["q8/model.gguf"], ["q4/model.gguf", "q8/model.gguf"], ["q8/model.gguf"]),
+        ([], SDXL_TURBO, []),
+        ([], [*SDXL_TURBO, "unet.gguf"], []),
+        ([], ["README.md"], []),
+    ],
+)
+def test_one_gguf_file_is_taken_in_all_its_parts(files: list[str], names: list[str], taken: list[str]) -> None:
+    assert gguf_files(text_entry(TEXT, *files), names) == taken
+
+
+@pytest.mark.parametrize(
+    ("files", "names", "complaint"),
+    [
+        (
+            [],
+            list(QUANTISED),
+            "name one in GGML_FILE; it has: small-q4.gguf, small-q8.gguf, big-00001-of-00002.gguf$",
+        ),
+        (["small-q5.gguf"], list(QUANTISED), "has no small-q5.gguf; it has: small-q4.gguf"),
+        (["small.gguf"], ["README.md"], "has no small.gguf; it has: no GGUF file"),
+    ],
+)
+def test_a_choice_that_is_missing_or_not_there_is_refused(files: list[str], names: list[str], complaint: str) -> None:
+    with pytest.raises(ModelUnavailable, match=complaint):
+        gguf_files(text_entry(TEXT, *files), names)
+
+
+@pytest.mark.parametrize(("file", "taken"), [("small-q4.gguf", ["small-q4.gguf"]), (PARTS[0], PARTS)])
+def test_only_the_file_that_is_named_is_downloaded(tmp_path: Path, file: str, taken: list[str]) -> None:
+    with hub(TEXT, NEW, QUANTISED) as server:
+        ours = store(tmp_path, hub_url=server.url(""))
+        source = ours.ensure(text_entry(TEXT, file, context=64))
+        assert (source.path.name, source.revision, source.options) == (file, NEW, {"context": 64})
+        assert sorted(f.name for f in source.path.parent.iterdir()) == taken
+        assert source.path.read_bytes() == QUANTISED[file]
+        asked = len(server.seen)
+        assert ours.ensure(text_entry(TEXT, file, context=64), on_download=never) == source
+        assert len(server.seen) == asked
+        ours.check(text_entry(TEXT, "small-q8.gguf"))
+        assert not [seen for seen in server.seen if "q8" in seen.path]
+
+
+def test_a_second_file_of_a_repository_is_downloaded_beside_the_first(tmp_path: Path) -> None:
+    with hub(TEXT, NEW, QUANTISED) as server:
+        ours = store(tmp_path, hub_url=server.url(""))
+        first, second = (ours.ensure(text_entry(TEXT, name)).path for name in ("small-q4.gguf", "small-q8.gguf"))
+    assert first.parent == second.parent
+    assert second.read_bytes() == QUANTISED["small-q8.gguf"]
+
+
+def test_a_file_that_the_repository_has_not_is_refused_before_any_download(tmp_path: Path) -> None:
+    with hub(TEXT, NEW, QUANTISED) as server:
+        ours = store(tmp_path, hub_url=server.url(""))
+        for ask in (ours.ensure, ours.check):
+            with pytest.raises(ModelUnavailable, match=r"has no other\.gguf; it has: small-q4.gguf"):
+                ask(text_entry(TEXT, "other.gguf"))
+        assert not [seen for seen in server.seen if "/resolve/" in seen.path]
+
+
+def test_a_part_that_is_missing_is_not_taken_for_a_model(tmp_path: Path) -> None:
+    write_cached(tmp_path, TEXT, OLD, {PARTS[0]: b"GGUF"})
+    assert store(tmp_path).find(text_entry(TEXT, PARTS[0])) is None
+    assert store(tmp_path).find(text_entry(TEXT)) is None
+    ours = write_files(tmp_path / "ours", {PARTS[0]: b"GGUF"})
+    for model_id in (ours, ours / PARTS[0]):
+        assert store(tmp_path).find(text_entry(str(model_id))) is None
+
+
+def test_a_gguf_file_is_a_model_of_its_own_or_by_its_folder(tmp_path: Path) -> None:
+    ours = write_files(tmp_path / "ours", {"a.gguf": b"GGUF a"})
+    alone = store(tmp_path).ensure(text_entry(str(ours / "a.gguf"), slots=2))
+    folder = store(tmp_path).ensure(text_entry(str(ours), slots=2))
+    named = store(tmp_path).ensure(text_entry(str(ours), "a.gguf"))
+    assert (alone.path, folder.path, named.path) == (ours / "a.gguf", ours, ours / "a.gguf")
+    assert alone.revision == folder.revision == named.revision
+    assert alone.options == folder.options == {"slots": 2}
+
+
+def test_the_revision_of_a_model_in_parts_is_of_all_of_them(tmp_path: Path) -> None:
+    ours = write_files(tmp_path / "ours", dict.fromkeys(PARTS, b"GGUF"))
+    before = store(tmp_path).ensure(text_entry(str(ours / PARTS[0]))).revision
+    (ours / PARTS[1]).write_bytes(b"GGUF, another")
+    assert store(tmp_path).ensure(text_entry(str(ours / PARTS[0]))).revision != before
+
+
+def test_a_large_file_is_sampled_for_its_revision(tmp_path: Path) -> None:
+    """A file of holes: as long as a large model, and no longer on the disk than what is written to it."""
+    file = tmp_path / "large.gguf"
+    revisions = []
+    for place in (None, 0, HASHED_WHOLE):
+        with file.open("wb") as large:
+            large.truncate(HASHED_WHOLE + 1)
+            if place is not None:
+                large.seek(place)
+                large.write(b"x")
+        revisions.append(store(tmp_path).ensure(text_entry(str(file))).revision)
+    assert all(revision.startswith("sampled-") for revision in revisions)
+    assert len(set(revisions)) == 3
