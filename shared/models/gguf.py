@@ -68,7 +68,7 @@ class TextModel:
 
     def complete(self, body: Mapping[str, Any], on_chunk: Callable[[Chunk], None]) -> None:
         """Continue a `prompt`; otherwise as `chat`, with the chunks of OpenAI's completions."""
-        plain = {name: value for name, value in body.items() if name != "tools"}  # of chats; a schema gives way to them
+        plain = {name: value for name, value in body.items() if name != "tools"}  # they are a chat
         self._stream(self._server.handle_completions, plain, on_chunk)
 
     def embed(self, body: Mapping[str, Any]) -> dict[str, Any]:
