@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from shared import openai
 from shared.models import chat
 from shared.models.gguf import TextModel, load
+from shared.models.request_body import ChatBody, CompletionBody, EmbeddingBody, LogitBias, Stops, check
 from shared.schemas import MAX_SEED, Context, Handler, ModelParams
 
 
@@ -62,8 +63,8 @@ class TextGenerationParams(ModelParams):
     frequency_penalty: float = Field(0.0, ge=-2, le=2, description="As OpenAI's.")
     presence_penalty: float = Field(0.0, ge=-2, le=2, description="As OpenAI's.")
     seed: int = Field(-1, ge=-1, lt=MAX_SEED, description="-1 draws one; the receipt has it.")
-    stop: str | list[str] = Field([], description="Where the text ends; not in the output.")
-    logit_bias: dict[str, float] = Field({}, description="Token ids, and what is added to their logits.")
+    stop: str | Stops = Field([], description="Where the text ends; not in the output.")
+    logit_bias: LogitBias = Field({}, description="Token ids, and what is added to their logits; 300 at most.")
     response_format: ResponseFormat | None = Field(None, description="Any text, any JSON, or JSON of a schema.")
     n: Literal[1] = Field(1, description="One answer a job.")
     batch_size: int | None = Field(
@@ -77,6 +78,8 @@ class TextGenerationParams(ModelParams):
     def _one_of_prompt_and_messages(self) -> "TextGenerationParams":
         if (self.prompt is None) == (self.messages is None):
             raise ValueError("give either prompt or messages")
+        if self.nudge and self.messages and self.messages[-1].role == "assistant":
+            raise ValueError("the last message is the assistant's, which is continued; put the nudge into it")
         return self
 
 
@@ -87,7 +90,7 @@ def run(model: TextModel, params: TextGenerationParams, ctx: Context) -> None:
     body = {**_sampling(params), "seed": seed}
     turns = _turns(params)
     if turns:
-        request = {**body, "messages": turns, "reasoning_format": "none", "stream_options": {"include_usage": True}}
+        request = {**body, **chat.COUNTED, "messages": turns, "reasoning_format": "none"}
         model.chat(request, chat.Reader(ctx, chat.spoken, params.max_new_tokens))
     else:
         request = {**body, "prompt": f"{params.prompt}{params.nudge}"}
@@ -97,15 +100,22 @@ def run(model: TextModel, params: TextGenerationParams, ctx: Context) -> None:
 def run_openai(model: TextModel, request: openai.Request, ctx: Context) -> None:
     """Answer a request to OpenAI's API, in its own words."""
     if request.route == "/v1/embeddings":
-        ctx.answer(model.embed(request.body))
+        asked = check(EmbeddingBody, request.body)
+        ctx.answer(model.embed(asked.inputs, asked.encoding_format, ctx.check))
         return
-    call = model.chat if request.route == "/v1/chat/completions" else model.complete
-    if request.stream:
-        call(chat.request(request.body), lambda chunk: chat.forward(chunk, request.body, ctx))
+    is_chat = request.route == "/v1/chat/completions"
+    call, body = (
+        (model.chat if is_chat else model.complete),
+        check(ChatBody if is_chat else CompletionBody, request.body),
+    )
+    given = {**body.for_engine(), **chat.COUNTED}
+    if body.stream:
+        wants_usage = bool(body.stream_options and body.stream_options.include_usage)
+        call(given, lambda chunk: chat.forward(chunk, ctx, usage=wants_usage))
         ctx.text(openai.DONE)
         return
     answer = chat.Answer()
-    call(chat.request(request.body), lambda chunk: answer.take(chunk, ctx))
+    call(given, lambda chunk: answer.take(chunk, ctx))
     ctx.answer(answer.body())
 
 

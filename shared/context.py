@@ -1,13 +1,14 @@
 """What a running handler reports through: progress out, stops in, outputs on their way to be encoded."""
 
 import itertools
+import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from shared.backlog import Backlog
-from shared.errors import InvalidInput, OutOfMemory
+from shared.errors import InvalidInput, OutOfMemory, ResultTooLarge
 from shared.job import Job, Piece, Progress, Stage
 from shared.media.image import preview_data_url
 from shared.metrics import JobMetrics
@@ -25,6 +26,7 @@ class Written:
     """The text that a run has emitted so far, and how it ended."""
 
     pieces: list[str] = field(default_factory=list)
+    size: int = 0  # bytes of JSON of the whole text, without its quotes
     finish_reason: str | None = None
     usage: Mapping[str, int] | None = None
     answer: Mapping[str, Any] | None = None
@@ -45,14 +47,16 @@ class JobContext:
         nested: Nested,
         *,
         streams: bool = False,
+        room: int | None = None,
     ) -> None:
-        """Args: `streams` says whether pieces of text leave as they are made."""
+        """Args: `streams` says whether pieces of text leave as they are made; `room` is for so many bytes of text."""
         self.job = job
         self.metrics = metrics
         self.steps_done = 0
         self.differs: dict[str, Any] = {}
         self.written = Written()
         self._streams = streams
+        self._room = room
         self._backlog = backlog
         self._encode = encode
         self._nested = nested
@@ -127,6 +131,9 @@ class JobContext:
         self.pass_step()
         piece = _whole(piece)
         self.written.pieces.append(piece)
+        self.written.size += len(json.dumps(piece, ensure_ascii=False).encode()) - 2
+        if self._room is not None and self.written.size > self._room:
+            raise ResultTooLarge(f"the text is larger than the platform carries ({self._room:,} bytes); ask for less")
         left_s = None if most is None else self._left_s(self.steps_done, most)
         if left_s is not None:
             self._backlog.stepped(self.job.id, left_s)

@@ -130,7 +130,13 @@ class Runner:
         plan = self.planner.plan(job.input)
         streams = plan.handler.stream and getattr(plan.params, "stream", True)
         context = JobContext(
-            job, metrics, self.backlog, self._encode_later(plan, metrics), self._nested, streams=streams
+            job,
+            metrics,
+            self.backlog,
+            self._encode_later(plan, metrics),
+            self._nested,
+            streams=streams,
+            room=job.result_limit,
         )
         logs.stage("taken", job.id, pipeline=plan.pipeline, model=plan.model_id)
         self.backlog.away(job.id, away=True)

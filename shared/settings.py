@@ -35,7 +35,7 @@ class Settings(BaseModel):
         None, ge=-1, description="Layers of a GGUF model on the GPU; by free memory when not set, or -1."
     )
     ggml_context: int | None = Field(
-        None, ge=16, description="Tokens that one text job may have, prompt and answer; 4096, or less by the model."
+        None, ge=256, description="Tokens that one text job may have, prompt and answer; 4096, or less by the model."
     )
     ggml_parallel: int | None = Field(
         None, ge=1, le=64, description="Text jobs decoded together; 1 on a CPU, by free memory (up to 8) on a GPU."

@@ -114,6 +114,8 @@ def _listed(settings: Settings) -> list[Entry]:
         if settings.ggml_file:
             raise InvalidInput("GGML_FILE is set without GGML_REPO, the hub id or folder that has it")
         return read(settings.models or BUILT_IN)
+    if ".." in Path(settings.ggml_file or "").parts:
+        raise InvalidInput("GGML_FILE leaves its repository")
     if settings.model_id or settings.pipeline not in (None, TEXT_GENERATION):
         raise InvalidInput("GGML_REPO names the model of a text-generation worker; unset PIPELINE and MODEL_ID")
     files = (settings.ggml_file,) if settings.ggml_file else ()

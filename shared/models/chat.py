@@ -4,14 +4,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from shared import openai
-from shared.errors import InvalidInput
 from shared.models.gguf import Chunk
 from shared.schemas import Context
 
 TextOf = Callable[[Mapping[str, Any]], str | None]
-# Members of a request that are not its sender's to choose. Wrong triggers end llama.cpp's whole process; n_cmpl is n.
-OURS = {"model", "id_slot", "return_progress", "stream", "n_cmpl"}
-OURS |= {"grammar_lazy", "grammar_triggers", "preserved_tokens"}
+COUNTED = {"stream_options": {"include_usage": True}}  # tokens are to be counted in any case
+NOT_OPENAIS = ("timings", "system_fingerprint")  # a stream is kept whole, and these are a third of it
 OBJECTS = {"chat.completion.chunk": "chat.completion"}
 
 
@@ -60,28 +58,16 @@ def tell(chunk: Chunk, reason: str, ctx: Context) -> None:
         )
 
 
-def request(body: Mapping[str, Any]) -> dict[str, Any]:
-    """An OpenAI request as it goes to llama.cpp, which is to count the tokens in any case.
-
-    Raises:
-        InvalidInput: it asks for more than one answer.
-    """
-    if body.get("n", 1) not in (1, None):
-        raise InvalidInput("n: one answer a request; send several requests")
-    kept = {name: value for name, value in body.items() if name not in OURS}
-    options = body.get("stream_options")
-    return {**kept, "stream_options": {**(options if isinstance(options, dict) else {}), "include_usage": True}}
-
-
-def forward(chunk: Chunk, body: Mapping[str, Any], ctx: Context) -> None:
-    """Hand a chunk on as an event, unless it is not for the client that sent `body`."""
+def forward(chunk: Chunk, ctx: Context, *, usage: bool) -> None:
+    """Hand a chunk on as an event; the one that only counts tokens where the client asked for `usage`."""
     ctx.check()
     if "prompt_progress" in chunk:
         return
     tell(chunk, "stop", ctx)
-    wants_usage = (body.get("stream_options") or {}).get("include_usage")
-    if chunk.get("choices") or wants_usage:
-        ctx.text(openai.event(chunk))
+    if chunk.get("choices") or usage:
+        choices = [_as_openai(choice) for choice in chunk.get("choices", ())]
+        rest = {name: value for name, value in chunk.items() if name not in NOT_OPENAIS}
+        ctx.text(openai.event({**rest, "choices": choices}))
 
 
 class Answer:
@@ -89,7 +75,6 @@ class Answer:
 
     def __init__(self) -> None:
         self._head: dict[str, Any] = {}
-        self._usage: dict[str, Any] = {}
         self._choices: dict[int, dict[str, Any]] = {}
 
     def take(self, chunk: Chunk, ctx: Context) -> None:
@@ -97,20 +82,29 @@ class Answer:
         ctx.check()
         if "prompt_progress" in chunk:
             return
-        usage = chunk.get("usage") or {}
-        self._head.update({name: value for name, value in chunk.items() if name not in ("choices", "usage")})
-        for name, count in usage.items():  # several prompts of one request are counted one by one
-            known = self._usage.get(name)
-            self._usage[name] = known + count if isinstance(known, int) else count
+        self._head.update({name: value for name, value in chunk.items() if name != "choices"})
         for choice in chunk["choices"]:
-            merge(self._choices.setdefault(choice["index"], {}), choice)
+            merge(self._choices.setdefault(choice["index"], {}), _as_openai(choice))
         tell(chunk, "stop", ctx)
 
     def body(self) -> dict[str, Any]:
         """The answer."""
         choices = [_whole(self._choices[index]) for index in sorted(self._choices)]
         kind = self._head["object"]
-        return {**self._head, "object": OBJECTS.get(kind, kind), "choices": choices, "usage": self._usage}
+        return {**self._head, "object": OBJECTS.get(kind, kind), "choices": choices}
+
+
+def _as_openai(choice: Mapping[str, Any]) -> dict[str, Any]:
+    """A completion's choice with its log probabilities in OpenAI's shape, which is not that of its chats."""
+    listed = (choice.get("logprobs") or {}).get("content")
+    if listed is None or "text" not in choice:
+        return dict(choice)
+    shaped = {
+        "tokens": [each["token"] for each in listed],
+        "token_logprobs": [each["logprob"] for each in listed],
+        "top_logprobs": [{top["token"]: top["logprob"] for top in each["top_logprobs"]} for each in listed],
+    }
+    return {**choice, "logprobs": shaped}
 
 
 def merge(into: dict[str, Any], delta: Mapping[str, Any]) -> None:

@@ -1,11 +1,14 @@
 """GGUF models through llama.cpp: its server, run in this process, behind one call."""
 
+import re
 import secrets
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from shared import logs
 from shared.device import Device, usable_cpus
 from shared.errors import Internal, InvalidInput, JobError, ModelUnavailable
 from shared.models.gguf_header import Header, read_header
@@ -17,6 +20,7 @@ from shared.schemas import ModelSource
 CONTEXT = 4096  # tokens of one job, prompt and answer, where nothing else is set
 MOST_SLOTS = 8
 MARGIN = 2**30  # bytes of a card that neither weights nor context may take
+EMBEDDED_AT_ONCE = 32  # texts between two looks at whether the job is to stop
 SMALL = 100 * 2**20  # bytes of a file below which threads wait for each other longer than they compute
 ERRORS_ONLY = 1
 LEAST = {"context": 16, "slots": 1, "gpu_layers": -1}  # options, and their least values
@@ -32,6 +36,8 @@ PLAIN_STOPS = ("\nUSER:",)
 
 # As what Cython passes on the C++ exceptions by which llama.cpp's server refuses a request that it cannot read.
 REFUSALS = (RuntimeError, ValueError, IndexError, TypeError)
+
+TOO_LONG = re.compile(r"input \((\d+) tokens\) is too large to process.*\D(\d+)\)")
 
 Chunk = dict[str, Any]
 Handle = Callable[[Chunk, Callable[[Chunk], bool]], Any]
@@ -55,6 +61,7 @@ class TextModel:
         self.context = fit.context
         self.only_embeds = bool(header.of_model("pooling_type"))
         self.stops = () if has_template(header) else PLAIN_STOPS
+        self.has_tools = "tools" in str(header.values.get("tokenizer.chat_template", ""))
 
     def chat(self, body: Mapping[str, Any], on_chunk: Callable[[Chunk], None]) -> None:
         """Answer `messages`; `on_chunk` gets each chunk as OpenAI's chat API streams them, from another thread.
@@ -71,16 +78,25 @@ class TextModel:
         plain = {name: value for name, value in body.items() if name != "tools"}  # they are a chat
         self._stream(self._server.handle_completions, plain, on_chunk)
 
-    def embed(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The embeddings of `input`, as OpenAI's API answers. Nothing can stop it.
+    def embed(
+        self, inputs: Sequence[str | list[int]], encoding: str = "float", check: Callable[[], None] = lambda: None
+    ) -> dict[str, Any]:
+        """The embeddings of texts, as OpenAI's API answers; `check` may stop it between a few of them.
 
         Raises:
             InvalidInput, Internal: as `chat`.
         """
-        if body.get("input") is None:
-            raise InvalidInput("input: the text to embed is missing")
+        answer: dict[str, Any] = {"data": [], "usage": Counter()}
+        for begin in range(0, len(inputs), EMBEDDED_AT_ONCE):
+            check()
+            part = self._embed(list(inputs[begin : begin + EMBEDDED_AT_ONCE]), encoding)
+            data = [*answer["data"], *({**each, "index": begin + each["index"]} for each in part["data"])]
+            answer = {**part, "data": data, "usage": answer["usage"] + Counter(part["usage"])}
+        return {**answer, "usage": dict(answer["usage"])}
+
+    def _embed(self, inputs: list[str | list[int]], encoding: str) -> dict[str, Any]:
         try:
-            answer: dict[str, Any] = self._server.handle_embeddings(dict(body))
+            answer: dict[str, Any] = self._server.handle_embeddings({"input": inputs, "encoding_format": encoding})
         except REFUSALS as exc:
             raise _refused(exc) from exc
         if "error" in answer:
@@ -90,8 +106,7 @@ class TextModel:
     def _stream(self, handle: Handle, body: Mapping[str, Any], on_chunk: Callable[[Chunk], None]) -> None:
         if self.only_embeds:
             raise InvalidInput("this model only makes embeddings; send them to /v1/embeddings")
-        stop = [*_listed(body.get("stop")), *self.stops]
-        request = {**constrained(body), "stream": True, "return_progress": True, **({"stop": stop} if stop else {})}
+        request = {**constrained(self._bounded(body)), "stream": True, "return_progress": True}
         follow = _follower(request)
         raised: list[BaseException] = []
 
@@ -111,6 +126,17 @@ class TextModel:
             raised.append(_refused(exc))
         if raised:
             raise raised[0]
+
+    def _bounded(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The request within what this model has: its stops, its context, its template."""
+        bounded = dict(body)
+        if stop := [*_listed(body.get("stop")), *self.stops]:
+            bounded["stop"] = stop
+        if (back := body.get("repeat_last_n")) is not None:  # llama.cpp makes room for as many, and knows no -1
+            bounded["repeat_last_n"] = self.context if back < 0 else min(back, self.context)
+        if body.get("tools") and not self.has_tools:
+            raise InvalidInput("tools: this model's template has none, so it would not hear of them")
+        return bounded
 
 
 def load(source: ModelSource, device: Device) -> TextModel:
@@ -138,6 +164,7 @@ def load(source: ModelSource, device: Device) -> TextModel:
             f"{path.name}: llama.cpp cannot load it; this worker's log has its reason. A file that is whole by its "
             f"header is damaged behind it, is of an architecture newer than this llama.cpp, or needs more memory"
         ) from exc
+    logs.logger.info("GGUF loaded", extra={"fields": {"model": source.model_id, **asdict(fit)}})
     return TextModel(server, fit, header)
 
 
@@ -156,7 +183,8 @@ def _params(xllamacpp: Any, path: Path, header: Header, fit: Fit, model_id: str)
     params.cache_ram_mib = 0  # a slot keeps its own prompt; the cache beside them would grow to 8 GB
     params.embedding = True  # beside completions; measured: no slower
     params.verbosity = ERRORS_ONLY
-    params.ui = params.endpoint_slots = False
+    params.ui = params.endpoint_slots = params.cors_credentials = False
+    params.cors_origins = "null"
     params.api_keys = [secrets.token_urlsafe(32)]  # it listens on loopback, whether it is to or not
     threads = 1 if path.stat().st_size < SMALL else usable_cpus()
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
@@ -251,8 +279,8 @@ def _error(error: Mapping[str, Any]) -> JobError:
             n_ctx=context,
             openai_code="context_length_exceeded",
         )
-    if "too large to process" in message:
-        return InvalidInput(f"{message.partition('. increase')[0]}; send a shorter one")
+    if too_long := TOO_LONG.match(message):
+        return InvalidInput(f"the text has {too_long[1]} tokens, and one to embed may have {too_long[2]} here")
     if error.get("code") in (400, 501):
         return InvalidInput(message)
     return Internal(f"llama.cpp: {message}")

@@ -9,7 +9,7 @@ from shared.errors import InvalidInput
 
 # One way to space what json.dumps writes: with any, a model may go on writing spaces until its tokens are used up.
 SPACING = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
-MAX_SCHEMA = 200_000  # characters
+MAX_SCHEMA = 50_000  # characters; while a larger one is read, the other jobs' texts stand still for seconds
 MOST_REPEATS = 10_000  # more cost llama.cpp gigabytes, or end its process; no context has room for them
 REPEATS = ("minItems", "maxItems", "minProperties", "maxProperties", "minLength")
 HEAD = "%llguidance {}\nstart: %json "
@@ -23,8 +23,11 @@ def constrained(body: Mapping[str, Any]) -> dict[str, Any]:
     """
     rest = {name: value for name, value in body.items() if name not in ("response_format", "json_schema")}
     schema = _schema(body)
-    if schema is None or body.get("tools"):
-        return rest if schema is None else dict(body)
+    if tools := body.get("tools"):
+        _checked_text([tools, schema])  # llama.cpp makes one grammar of both
+        return dict(body)
+    if schema is None:
+        return rest
     return {**rest, "grammar": grammar(schema)}
 
 
@@ -39,18 +42,22 @@ def grammar(schema: Any) -> str:
     import llguidance
 
     spaced = {**schema, "x-guidance": SPACING} if isinstance(schema, dict) else schema
+    written = HEAD + _checked_text(spaced)
+    if complaint := llguidance.LLMatcher.validate_grammar(written):
+        reason = complaint.partition("failed to compile JSON schema: ")[2] or complaint
+        raise InvalidInput(f"response_format: {reason.splitlines()[0][:300]}")
+    return written
+
+
+def _checked_text(schema: Any) -> str:
     try:
-        text = json.dumps(spaced)
+        text = json.dumps(schema)
         _check_repeats(schema)
     except RecursionError as exc:
         raise InvalidInput("response_format: the schema is nested too deeply") from exc
     if len(text) > MAX_SCHEMA:
         raise InvalidInput(f"response_format: the schema has {len(text)} characters; the most are {MAX_SCHEMA}")
-    written = HEAD + text
-    if complaint := llguidance.LLMatcher.validate_grammar(written):
-        reason = complaint.partition("failed to compile JSON schema: ")[2] or complaint
-        raise InvalidInput(f"response_format: {reason.splitlines()[0][:300]}")
-    return written
+    return text
 
 
 class Follower:

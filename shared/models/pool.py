@@ -1,7 +1,7 @@
 """The models that are warm on the device; least recently used out first."""
 
 import threading
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -39,6 +39,7 @@ class Pool:
         self._capacity = capacity
         self._warm: OrderedDict[Key, _Warm] = OrderedDict()
         self._lock = threading.Condition(threading.RLock())
+        self._queue: deque[object] = deque()
 
     @contextmanager
     def acquire(self, load: Load, source: ModelSource, *, check: Callable[[], None] = lambda: None) -> Iterator[Any]:
@@ -48,9 +49,7 @@ class Pool:
         """
         key = (load, source.model_id, source.revision)
         with self._lock:
-            while key not in self._warm and not self._has_room():
-                check()
-                self._lock.wait(LOOK_AGAIN_S)
+            self._wait_for_turn(key, check)
             if key not in self._warm:
                 self._make_room()
                 self._warm[key] = self._load(load, source)
@@ -63,6 +62,23 @@ class Pool:
             with self._lock:
                 warm.leases[threading.get_ident()] -= 1
                 self._lock.notify_all()
+
+    def _wait_for_turn(self, key: Key, check: Callable[[], None]) -> None:
+        """Wait until the model is warm or there is room for it: first come first served, or some would wait for ever.
+
+        A job that holds a model already does not queue: whoever waits there may be waiting for it.
+        """
+        turn = object()
+        if not any(w.is_ours for w in self._warm.values()):
+            self._queue.append(turn)
+        try:
+            while (turn in self._queue and self._queue[0] is not turn) or not (key in self._warm or self._has_room()):
+                check()
+                self._lock.wait(LOOK_AGAIN_S)
+        finally:
+            if turn in self._queue:
+                self._queue.remove(turn)
+            self._lock.notify_all()
 
     def holds(self, load: Load, source: ModelSource) -> bool:
         """Whether the model is warm."""

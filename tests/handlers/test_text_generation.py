@@ -7,14 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gguf
 import pytest
 from pydantic import ValidationError
 
 import handlers
 from handlers.text_generation import TextGenerationParams, handler
-from shared.errors import Cancelled, InvalidInput, NotFound
+from shared.errors import Cancelled, InvalidInput, NotFound, ResultTooLarge
 from shared.job import Event, Job, Piece
-from shared.models.gguf import TextModel
+from shared.models.gguf import EMBEDDED_AT_ONCE, TextModel
+from shared.models.store import DEMO_MODELS
 from shared.openai import DONE, Request
 from shared.runner import Runner
 from shared.settings import Settings
@@ -23,6 +25,7 @@ from tests.shared.models.recorder import Recorder
 ROOT = Path(__file__).parents[2]
 WAIT_S = 60
 MODEL = "demo/text-generation"
+FILE = DEMO_MODELS / "text-generation" / "model.gguf"
 SQUARE = "How many corners does a square have?"
 CHAT = [{"role": "user", "content": SQUARE}]
 # As the first worker's own page sends it.
@@ -132,8 +135,26 @@ def test_a_schema_is_kept(writer: TextModel) -> None:
 
 
 def test_a_biased_token_is_left_out(writer: TextModel) -> None:
-    banned = write(writer, messages=CHAT, logit_bias={" four": -100})
-    assert "four" not in text(banned)
+    tokens = gguf.GGUFReader(FILE).fields["tokenizer.ggml.tokens"].contents()
+    banned = {str(token): -100 for token, said in enumerate(tokens) if "four" in said}
+    assert "four" in text(write(writer, messages=CHAT))
+    assert "four" not in text(write(writer, messages=CHAT, logit_bias=banned))
+
+
+@pytest.mark.parametrize("back", [-1, 10**6])
+def test_penalties_look_back_over_the_whole_context_at_most(writer: TextModel, back: int) -> None:
+    asked: dict[str, Any] = {"prompt": "A square has", "repetition_penalty": 1.5}
+    expected = text(write(writer, **asked, last_n_tokens=writer.context))
+    assert text(write(writer, **asked, last_n_tokens=back)) == expected != ""
+    openais: dict[str, Any] = {
+        "prompt": "A square has",
+        "repeat_penalty": 1.5,
+        "repeat_last_n": back,
+        "max_tokens": 60,
+    }
+    body = ask(writer, "/v1/completions", **openais).body
+    assert body
+    assert body["choices"][0]["text"] == expected
 
 
 def test_a_cancelled_text_ends_with_its_piece(writer: TextModel) -> None:
@@ -178,8 +199,13 @@ def test_other_apis_names_are_known_and_one_parameter_is_given_once(theirs: str,
             "seed": (-2, 2**32 - 1), "stop": (5, [5]), "n": (0, 2), "logit_bias": ([], {"a": "b"}), "speed": (1,),
             "response_format": ("json", {"type": "xml"}, {"type": "json_object", "more": 1})}.items()
           for value in values],
+        {"prompt": "a", "stop": ["a"] * 65},
+        {"prompt": "a", "stop": [""]},
+        {"prompt": "a", "logit_bias": {" four": -100}},
+        {"prompt": "a", "logit_bias": {str(token): 1 for token in range(301)}},
+        {"messages": [*CHAT, {"role": "assistant", "content": "A"}], "nudge": "A square"},
     ],
-    ids=str,
+    ids=lambda wrong: str(wrong)[:80],
 )  # fmt: skip
 def test_parameters_out_of_bounds_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
@@ -193,11 +219,12 @@ def test_parameters_are_recorded_as_json() -> None:
     assert record["response_format"] == {"type": "json_object"}
 
 
-def ask(model: TextModel, route: str, **body: Any) -> Recorder:
-    """One request of OpenAI's API."""
+def ask(model: TextModel, route: str, ctx: Recorder | None = None, **body: Any) -> Recorder:
+    """One request of OpenAI's API, greedy unless more is said."""
     assert handler.openai
-    ctx = Recorder()
-    handler.openai.run(model, Request.model_validate({"route": route, "body": {"temperature": 0, **body}}), ctx)
+    ctx = ctx or Recorder()
+    greedy: dict[str, Any] = {} if route == "/v1/embeddings" else {"temperature": 0}
+    handler.openai.run(model, Request.model_validate({"route": route, "body": {**greedy, **body}}), ctx)
     return ctx
 
 
@@ -234,7 +261,7 @@ def test_openais_completions_are_answered_whole_or_in_events(writer: TextModel) 
 
 
 def test_the_usage_is_streamed_where_it_is_asked_for(writer: TextModel) -> None:
-    more = {"stream": True, "stream_options": {"include_usage": True}}
+    more: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
     *_, last = events(ask(writer, "/v1/chat/completions", messages=CHAT, **more))
     assert last["choices"] == []
     assert last["usage"]["completion_tokens"] > 0
@@ -247,9 +274,62 @@ def test_openais_embeddings_are_answered(writer: TextModel) -> None:
     assert body["object"] == "list"
 
 
+class Looked(Recorder):
+    """Counts how often a run looks whether it is to stop, and stops it at look `last`."""
+
+    def __init__(self, last: int = 0) -> None:
+        super().__init__()
+        self.looks = 0
+        self._last = last
+
+    def check(self) -> None:
+        self.looks += 1
+        if self.looks == self._last:
+            raise Cancelled("asked")
+
+
+def test_many_embeddings_can_be_stopped(writer: TextModel) -> None:
+    ctx = Looked(3)
+    with pytest.raises(Cancelled):
+        ask(writer, "/v1/embeddings", ctx, input=["a red circle"] * 2000)
+    assert (ctx.looks, ctx.body) == (3, None)
+
+
+def test_many_embeddings_are_numbered_and_counted_as_one(writer: TextModel) -> None:
+    ctx = Looked()
+    body = ask(writer, "/v1/embeddings", ctx, input=["a red circle"] * 2000).body
+    one = ask(writer, "/v1/embeddings", input="a red circle").body
+    assert body
+    assert one
+    assert ctx.looks == -(-2000 // EMBEDDED_AT_ONCE)
+    assert [entry["index"] for entry in body["data"]] == list(range(2000))
+    assert body["usage"] == {name: 2000 * count for name, count in one["usage"].items()}
+
+
+def test_a_text_too_long_to_embed_is_refused_with_both_numbers(writer: TextModel) -> None:
+    with pytest.raises(InvalidInput, match=r"the text has 6000 tokens, and one to embed may have 512 here"):
+        ask(writer, "/v1/embeddings", input=["short", "x " * 3000])
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_likelihoods_of_a_completion_have_openais_older_shape(writer: TextModel, stream: bool) -> None:
+    ctx = ask(writer, "/v1/completions", prompt="A square has", max_tokens=5, logprobs=2, stream=stream)
+    chunks = events(ctx) if stream else [ctx.body or {}]
+    choices = [choice for chunk in chunks for choice in chunk["choices"]]
+    seen = [choice["logprobs"] for choice in choices if choice["logprobs"]]
+    tokens = [token for each in seen for token in each["tokens"]]
+    assert len(tokens) == 5
+    assert "".join(tokens) == "".join(choice["text"] for choice in choices)
+    best = [top for each in seen for top in each["top_logprobs"]]
+    own = [logprob for each in seen for logprob in each["token_logprobs"]]
+    assert [len(top) for top in best] == [2] * 5
+    assert own == [max(top.values()) for top in best]
+    assert all(logprob <= 0 for logprob in own)
+
+
 def test_openais_request_for_two_answers_is_refused(writer: TextModel) -> None:
     for route, body in (("/v1/chat/completions", {"messages": CHAT}), ("/v1/completions", {"prompt": "a"})):
-        with pytest.raises(InvalidInput, match="one answer a request"):
+        with pytest.raises(InvalidInput, match="n: Input should be 1"):
             ask(writer, route, **body, n=2)
 
 
@@ -290,6 +370,52 @@ def test_wrong_jobs_are_refused_naming_what_is_wrong(runner: Runner) -> None:
     ):
         with pytest.raises(InvalidInput, match=complaint):
             result(runner, **job)
+
+
+TOOL = {"type": "function", "function": {"name": "draw", "parameters": {"type": "object"}}}
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "complaint"),
+    [
+        ("/v1/completions", {"prompt": "a", "grammar": "root ::= x"}, "grammar: not known here"),
+        ("/v1/chat/completions", {"messages": CHAT, "grammar": "root ::= x"}, "grammar: not known here"),
+        ("/v1/chat/completions", {"messages": CHAT, "stream_options": 5}, "stream_options: "),
+        ("/v1/chat/completions", {"messages": CHAT, "stream_options": 5, "stream": True}, "stream_options: "),
+        ("/v1/chat/completions", {"messages": CHAT, "stream": 1}, "stream: Input should be a valid boolean"),
+        ("/v1/chat/completions", {"messages": CHAT, "tools": [TOOL]}, "tools: this model's template has none"),
+        ("/v1/completions", {"prompt": ["a", "b"]}, "prompt: one a request"),
+        ("/v1/completions", {"prompt": "a", "repeat_last_n": 10**6 + 1}, "repeat_last_n: "),
+        ("/v1/embeddings", {"input": ["a"] * 2049}, "input: 1 to 2048 texts a request"),
+        ("/v1/embeddings", {}, "input: Field required"),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_openais_requests_out_of_bounds_are_refused_and_the_next_job_runs(
+    runner: Runner, route: str, body: dict[str, Any], complaint: str
+) -> None:
+    """Some of these ended the process, or held it."""
+    with pytest.raises(InvalidInput, match=complaint):
+        result(runner, openai_route=route, openai_input=body)
+    assert result(runner, messages=CHAT, max_tokens=2)["usage"]["completion_tokens"] == 2
+
+
+def test_a_text_that_grows_larger_than_the_platform_carries_ends_early(runner: Runner) -> None:
+    seen: list[Event] = []
+    end = str(gguf.GGUFReader(FILE).fields["tokenizer.ggml.eos_token_id"].contents())
+    asked: dict[str, Any] = {
+        "prompt": "A red circle",
+        "max_tokens": 1000,
+        "logit_bias": {end: -100},
+        "temperature": 0,
+    }
+    whole = result(runner, **asked)["text"]
+    assert len(whole) > 2000
+    with pytest.raises(ResultTooLarge, match=r"the text is larger than the platform carries \(500 bytes\)"):
+        runner.submit(Job("job", asked, events=seen.append, result_limit=500)).result(WAIT_S)
+    said = "".join(str(event.value) for event in seen if isinstance(event, Piece))
+    assert whole.startswith(said)
+    assert 400 < len(said) <= 500
 
 
 @pytest.mark.parametrize(

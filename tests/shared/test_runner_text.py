@@ -177,6 +177,16 @@ def test_a_text_that_the_platform_does_not_carry_is_refused(reciting: Runner) ->
         reciting.submit(does_not).result(WAIT_S)
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_text_ends_as_soon_as_it_is_larger_than_the_platform_carries(reciting: Runner, stream: bool) -> None:
+    job = Job("job", {"words": ["ab\n"] * 1000, "most": 1000, "stream": stream}, result_limit=400)
+    heard = Heard(job)
+    with pytest.raises(ResultTooLarge, match=r"the text is larger than the platform carries \(400 bytes\)"):
+        reciting.submit(job).result(WAIT_S)
+    assert heard.pieces == ["ab\n"] * (100 if stream else 0), "four bytes of JSON each"
+    assert run(reciting)[1]["text"] == "one two"
+
+
 def ask(route: str = "/v1/completions", **body: Any) -> dict[str, Any]:
     return {"pipeline": None, "openai_route": route, "openai_input": body}
 

@@ -204,19 +204,29 @@ def test_ggml_file_alone_is_refused() -> None:
         catalog(BUILT_IN, ggml_file="a.gguf")
 
 
+@pytest.mark.parametrize("file", ["../a.gguf", "..", "folder/../../a.gguf", "folder/.."])
+def test_a_ggml_file_outside_its_repository_is_refused(file: str) -> None:
+    with pytest.raises(InvalidInput, match="GGML_FILE leaves its repository"):
+        catalog(BUILT_IN, ggml_repo="a/b", ggml_file=file)
+
+
+def test_a_ggml_file_may_be_in_a_folder_and_have_dots_in_its_name() -> None:
+    assert catalog(BUILT_IN, ggml_repo="a/b", ggml_file="q4/a..b.gguf").entries[0].files == ("q4/a..b.gguf",)
+
+
 def test_the_variables_beat_what_the_list_says_of_text_models_only(tmp_path: Path) -> None:
     options = {"context": 512, "slots": 3}
     models = write(tmp_path, [{"pipeline": p, "model_id": "ours/m", "options": options} for p in (WRITE, DRAW)])
-    text, picture = catalog(models, ggml_context=64).entries
-    assert text.options == {"context": 64, "slots": 3}
+    text, picture = catalog(models, ggml_context=256).entries
+    assert text.options == {"context": 256, "slots": 3}
     assert picture.options == options
 
 
 @pytest.mark.parametrize("name", ["model.gguf", "."])
 def test_model_id_may_be_a_file_or_a_folder_of_one(tmp_path: Path, name: str) -> None:
     path = str(tmp_path / name)
-    (entry,) = catalog(BUILT_IN, pipeline=WRITE, model_id=path, ggml_context=64).entries
-    assert (entry.pipeline, entry.model_id, entry.warm, entry.options) == (WRITE, path, True, {"context": 64})
+    (entry,) = catalog(BUILT_IN, pipeline=WRITE, model_id=path, ggml_context=256).entries
+    assert (entry.pipeline, entry.model_id, entry.warm, entry.options) == (WRITE, path, True, {"context": 256})
 
 
 def test_the_built_in_list_has_the_demo_model_for_text() -> None:

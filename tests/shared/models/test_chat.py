@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from shared.errors import Cancelled, InvalidInput
+from shared.errors import Cancelled
 from shared.models import chat
 from tests.shared.models.recorder import Recorder
 
@@ -65,44 +65,24 @@ def test_a_reader_of_completions_hands_on_their_text() -> None:
 def test_a_stop_is_noticed_at_every_chunk_also_while_the_prompt_is_read() -> None:
     for take in (
         chat.Reader(Stopped(), chat.spoken, 5),
-        lambda chunk: chat.forward(chunk, {}, Stopped()),
+        lambda chunk: chat.forward(chunk, Stopped(), usage=False),
         lambda chunk: chat.Answer().take(chunk, Stopped()),
     ):
         with pytest.raises(Cancelled):
             take(PROGRESS)
 
 
-@pytest.mark.parametrize(
-    ("options", "counted"),
-    [(None, False), ({}, False), ({"include_usage": False}, False), ({"include_usage": True}, True)],
-)
-def test_events_are_the_chunks_and_the_usage_where_it_was_asked_for(options: Any, counted: bool) -> None:
+@pytest.mark.parametrize("usage", [False, True])
+def test_events_are_the_chunks_as_openai_has_them_and_the_usage_where_it_was_asked_for(usage: bool) -> None:
     ctx = Recorder()
     for chunk in SPOKEN:
-        chat.forward(chunk, {"stream_options": options}, ctx)
+        chat.forward({**chunk, "system_fingerprint": "b0"}, ctx, usage=usage)
     assert all(piece.startswith("data: ") and piece.endswith("\n\n") for piece in ctx.pieces)
     events = [json.loads(piece.removeprefix("data: ")) for piece in ctx.pieces]
-    assert events == (SPOKEN[1:] if counted else SPOKEN[1:-1])
+    expected = [{name: value for name, value in chunk.items() if name != "timings"} for chunk in SPOKEN[1:]]
+    assert events == (expected if usage else expected[:-1])
     assert ctx.usage == USAGE
-
-
-@pytest.mark.parametrize("n", [None, 1])
-def test_a_request_keeps_what_is_its_senders_and_counts_its_tokens(n: int | None) -> None:
-    ours = {"model": "x", "id_slot": 1, "stream": True, "n_cmpl": 5, "grammar_triggers": [{"type": 99}]}
-    sent = {"prompt": "a", "n": n, "temperature": 0, "stream_options": {"other": 1}}
-    expected = {**sent, "stream_options": {"other": 1, "include_usage": True}}
-    assert chat.request({**ours, **sent}) == expected
-
-
-@pytest.mark.parametrize("options", [None, 5, "x", [], {"include_usage": False}])
-def test_odd_stream_options_are_no_hindrance(options: Any) -> None:
-    assert chat.request({"stream_options": options})["stream_options"] == {"include_usage": True}
-
-
-@pytest.mark.parametrize("n", [0, 2, "1", [], -1])
-def test_more_than_one_answer_is_refused(n: Any) -> None:
-    with pytest.raises(InvalidInput, match="n: one answer a request"):
-        chat.request({"n": n})
+    assert ctx.facts["tokens_per_s"] == 78.9
 
 
 def test_an_answer_is_put_together() -> None:
@@ -115,16 +95,34 @@ def test_an_answer_is_put_together() -> None:
     assert ctx.usage == USAGE
 
 
-def test_a_completion_of_several_prompts_has_an_answer_for_each_and_the_sum_of_their_tokens() -> None:
-    def chunk(index: int, text: str, **more: Any) -> dict[str, Any]:
-        reason = "stop" if more else None
-        choices = [{"index": index, "text": text, "logprobs": None, "finish_reason": reason}]
-        return {"object": "text_completion", "choices": choices, **more}
+def written(text: str, logprob: float | None = None, **more: Any) -> dict[str, Any]:
+    """A chunk of a completion, as llama.cpp sends it."""
+    seen = {"token": text, "logprob": logprob, "bytes": [1], "top_logprobs": [{"token": "x", "logprob": -0.1}]}
+    logprobs = None if logprob is None else {"content": [seen]}
+    choice = {"index": 0, "text": text, "logprobs": logprobs, "finish_reason": "stop" if more else None}
+    return {"object": "text_completion", "choices": [choice], **more}
 
-    body = put_together(chunk(1, "c"), chunk(0, "a"), chunk(0, "b", usage=USAGE), chunk(1, "d", usage=USAGE))
-    assert [choice["text"] for choice in body["choices"]] == ["ab", "cd"]
-    assert body["usage"] == {name: 2 * count for name, count in USAGE.items()}
-    assert body["object"] == "text_completion"
+
+def test_a_completion_is_put_together() -> None:
+    body = put_together(written("a"), written("b"), written("", usage=USAGE))
+    expected = {"index": 0, "text": "ab", "logprobs": None, "finish_reason": "stop"}
+    assert body == {"object": "text_completion", "choices": [expected], "usage": USAGE}
+
+
+def test_the_likelihoods_of_a_completion_have_openais_older_shape_whole_and_in_events() -> None:
+    chunks = [written("a", -0.5), written("b", -2.0), written("", usage=USAGE)]
+    (choice,) = put_together(*chunks)["choices"]
+    assert choice["text"] == "ab"
+    assert choice["logprobs"] == {
+        "tokens": ["a", "b"],
+        "token_logprobs": [-0.5, -2.0],
+        "top_logprobs": [{"x": -0.1}, {"x": -0.1}],
+    }
+    ctx = Recorder()
+    chat.forward(chunks[0], ctx, usage=False)
+    (event,) = [json.loads(piece.removeprefix("data: ")) for piece in ctx.pieces]
+    shaped = {"tokens": ["a"], "token_logprobs": [-0.5], "top_logprobs": [{"x": -0.1}]}
+    assert event["choices"][0]["logprobs"] == shaped
 
 
 def test_tool_calls_in_fragments_are_put_together() -> None:

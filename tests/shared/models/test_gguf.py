@@ -19,7 +19,7 @@ import pytest
 
 from shared.device import Device, rss_bytes
 from shared.errors import Cancelled, InvalidInput, ModelUnavailable
-from shared.models.gguf import CONTEXT, TextModel, load
+from shared.models.gguf import CONTEXT, EMBEDDED_AT_ONCE, TextModel, load
 from shared.models.store import DEMO_MODELS
 from shared.schemas import ModelSource
 from tests.shared.models.tiny_gguf import write
@@ -351,7 +351,7 @@ def test_a_schema_is_checked_before_anything_is_written(demo: TextModel) -> None
 
 
 def test_a_chat_model_makes_embeddings_of_length_one(demo: TextModel) -> None:
-    answer = demo.embed({"input": ["a red circle", "a red circle", "What is Pilotlight?"]})
+    answer = demo.embed(["a red circle", "a red circle", "What is Pilotlight?"])
     one, same, other = (entry["embedding"] for entry in answer["data"])
     assert math.hypot(*one) == pytest.approx(1, abs=1e-3)
     assert one == pytest.approx(same, abs=1e-4)
@@ -361,7 +361,7 @@ def test_a_chat_model_makes_embeddings_of_length_one(demo: TextModel) -> None:
 
 def test_an_embedding_model_embeds_and_refuses_to_talk(tmp_path: Path) -> None:
     model = open_model(write(tmp_path / "embeds.gguf", pooling=gguf.PoolingType.MEAN))
-    (entry,) = model.embed({"input": "x" * 400})["data"]
+    (entry,) = model.embed(["x" * 400])["data"]
     assert math.hypot(*entry["embedding"]) == pytest.approx(1, abs=1e-3)
     with pytest.raises(InvalidInput, match="only makes embeddings; send them to /v1/embeddings"):
         pieces(model, "x")
@@ -370,16 +370,71 @@ def test_an_embedding_model_embeds_and_refuses_to_talk(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("inputs", "complaint"),
     [
-        *({}, {"input": None}, {"content": "x"}, {"input": 5}, {"input": []}, {"input": [None]}),
-        *({"input": "x " * 3000}, {"input": "x", "encoding_format": "x"}),
+        ([""], "cannot be empty"),
+        ([[]], "cannot be empty"),
+        (["x", ""], "cannot be empty"),
+        ([[10**6]], "invalid tokens"),
+        ([[-1]], "invalid tokens"),
+        (["x"] * EMBEDDED_AT_ONCE + [""], "cannot be empty"),
+        (["x " * 3000], "the text has 6000 tokens, and one to embed may have 512 here"),
     ],
-    ids=lambda body: str(body)[:40],
+    ids=["empty", "no tokens", "one of two", "above", "below", "later", "long"],
 )
-def test_embeddings_that_cannot_be_made_are_refused(demo: TextModel, body: dict[str, Any]) -> None:
+def test_embeddings_that_cannot_be_made_are_refused(demo: TextModel, inputs: list[Any], complaint: str) -> None:
+    with pytest.raises(InvalidInput, match=complaint):
+        demo.embed(inputs)
+
+
+def test_an_encoding_that_there_is_not_is_refused(demo: TextModel) -> None:
     with pytest.raises(InvalidInput):
-        demo.embed(body)
+        demo.embed(["x"], "x")
+
+
+def test_many_embeddings_are_numbered_and_counted_as_one(demo: TextModel) -> None:
+    inputs: list[str | list[int]] = [f"shape {n}" for n in range(EMBEDDED_AT_ONCE)]
+    answer = demo.embed([*inputs, *inputs, "last"])
+    assert [entry["index"] for entry in answer["data"]] == list(range(2 * EMBEDDED_AT_ONCE + 1))
+    parts = [demo.embed(part)["usage"] for part in (inputs, inputs, ["last"])]
+    assert answer["usage"] == {name: sum(part[name] for part in parts) for name in parts[0]}
+    first, again = (answer["data"][index]["embedding"] for index in (5, EMBEDDED_AT_ONCE + 5))
+    assert first == pytest.approx(again, abs=1e-4)
+
+
+def test_embeddings_stop_between_a_few_of_them(demo: TextModel) -> None:
+    calls: list[int] = []
+
+    def check() -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            raise Cancelled("asked")
+
+    with pytest.raises(Cancelled):
+        demo.embed(["x"] * 2000, check=check)
+    assert len(calls) == 3
+    calls = [0] * 3
+    assert len(demo.embed(["x"] * 65, check=check)["data"]) == 65
+    assert len(calls) == 6
+
+
+@pytest.mark.parametrize("back", [-1, 10**6])
+def test_a_penalty_reaches_back_over_the_whole_context_at_most(endless: TextModel, back: int) -> None:
+    """llama.cpp makes room for as many tokens as it is told, and refuses -1."""
+    penalty = {"repeat_penalty": 1.5, "max_tokens": 100}
+    expected = pieces(endless, "x", **penalty, repeat_last_n=endless.context)
+    assert pieces(endless, "x", **penalty, repeat_last_n=back) == expected
+
+
+TOOL = {"type": "function", "function": {"name": "draw", "parameters": {"type": "object"}}}
+
+
+def test_tools_are_for_models_whose_template_has_them(demo: TextModel, tmp_path: Path) -> None:
+    assert not demo.has_tools
+    with pytest.raises(InvalidInput, match="tools: this model's template has none"):
+        pieces(demo, "Hi", tools=[TOOL])
+    template = "{% if tools %}{{ tools | tojson }}{% endif %}{% for m in messages %}{{ m.content }}{% endfor %}"
+    assert open_model(write(tmp_path / "tools.gguf", template=template)).has_tools
 
 
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}

@@ -52,6 +52,22 @@ def test_beside_tools_the_request_is_left_to_llama_cpp() -> None:
 
 
 @pytest.mark.parametrize(
+    ("shape", "complaint"),
+    [
+        ({"const": "x" * MAX_SCHEMA}, "characters; the most are 50000"),
+        ({"items": {"maxItems": MOST_REPEATS + 1}}, "maxItems is 10001; the most is 10000"),
+    ],
+    ids=["long", "repeats"],
+)
+def test_beside_tools_both_schemas_have_their_bounds(shape: dict[str, Any], complaint: str) -> None:
+    tool = {"type": "function", "function": {"name": "draw", "parameters": shape}}
+    wanted = {"type": "json_object", "schema": shape}
+    for body in ({"tools": [tool]}, {"tools": [{}], "response_format": wanted}):
+        with pytest.raises(InvalidInput, match=complaint):
+            constrained(body)
+
+
+@pytest.mark.parametrize(
     "wanted",
     [
         "json",
@@ -93,7 +109,7 @@ def test_another_shape_is_refused_with_the_right_one(wanted: Any) -> None:
         *[({name: MOST_REPEATS + 1}, f"{name} is 10001; the most is 10000") for name in
           ("minItems", "maxItems", "minProperties", "maxProperties", "minLength")],
         ({"properties": {"a": {"items": [{"maxItems": 1e9}]}}}, "maxItems is 1e\\+09"),
-        ({"const": "x" * MAX_SCHEMA}, "characters; the most are 200000"),
+        ({"const": "x" * MAX_SCHEMA}, "characters; the most are 50000"),
         ({"const": "\ud800"}, "failed to parse"),
         ({"const": float("nan")}, "failed to parse"),
         ({"const": 10**400}, "out of range"),

@@ -279,3 +279,50 @@ def test_a_thread_that_holds_one_waits_for_the_other_threads_only(load: Loader) 
     assert ours.holds(load, B)
     second.end()
     third.end()
+
+
+def test_who_waits_is_not_passed_by_who_wants_a_warm_model(load: Loader) -> None:
+    """Or a model that is always wanted would never go."""
+    ours = pool()
+    first = Waiting(ours, load, A)
+    assert first.has.wait(WAIT_S)
+    second = Waiting(ours, load, B)
+    assert second.waits.wait(WAIT_S)
+    third = Waiting(ours, load, A)
+    assert third.waits.wait(WAIT_S)
+    assert not third.has.is_set()
+    first.end()
+    assert second.has.wait(WAIT_S)
+    assert not third.has.is_set()
+    second.end()
+    assert third.has.wait(WAIT_S)
+    third.end()
+    assert load.loaded == ["a", "b", "a"]
+
+
+def test_who_gives_up_waiting_lets_the_next_one_in(load: Loader) -> None:
+    ours = pool()
+    with ours.acquire(load, A):
+        second = Waiting(ours, load, B)
+        assert second.waits.wait(WAIT_S)
+        third = Waiting(ours, load, A)
+        assert third.waits.wait(WAIT_S)
+        second.refuse = Cancelled("asked")
+        assert third.has.wait(WAIT_S)
+        second.end()
+        third.end()
+    assert load.loaded == ["a"]
+
+
+def test_a_job_that_holds_a_model_does_not_queue_behind_who_waits_for_it(load: Loader) -> None:
+    ours = pool()
+    with ours.acquire(load, A) as held:
+        second = Waiting(ours, load, B)
+        assert second.waits.wait(WAIT_S)
+        with ours.acquire(load, A, check=lambda: pytest.fail("it waits for itself")) as again:
+            assert again is held
+        with ours.acquire(load, C, check=lambda: pytest.fail("it waits for itself")):
+            assert not second.has.is_set()
+    assert second.has.wait(WAIT_S)
+    second.end()
+    assert load.loaded == ["a", "c", "b"]
