@@ -7,7 +7,7 @@ ifdef TORCH_INDEX_URL
 TORCH_FROM := --extra-index-url $(TORCH_INDEX_URL)
 endif
 
-.PHONY: setup demo test check bench format docs image clean
+.PHONY: setup demo test chaos check bench format docs image clean
 
 setup: .venv/.ready
 
@@ -16,7 +16,7 @@ setup: .venv/.ready
 	  { echo "Pilotlight needs Python 3.11 or newer; name one with: make setup PYTHON=python3.11"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' || \
 	  { echo "This Python cannot make environments; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
-	@echo "Installing into .venv: about 340 MB to download and 1.6 GB on disk with a CPU build of torch, 1 to 5 minutes."
+	@echo "Installing into .venv: about 390 MB to download and 1.7 GB on disk with a CPU build of torch, 1 to 5 minutes."
 	@echo "Where pip takes the CUDA build (Linux, no TORCH_INDEX_URL): several GB more, so think of the time and the disk."
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH_FROM) -c requirements.lock -e '.[dev]'
@@ -28,6 +28,9 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest
 
+chaos: setup
+	$(BIN)/python -m pytest -m chaos -s
+
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -37,6 +40,7 @@ check: setup
 bench: setup
 	$(BIN)/python -m bench.take_ahead
 	$(BIN)/python -m bench.streaming
+	$(BIN)/python -m bench.cold_start
 
 format: setup
 	$(BIN)/ruff format .

@@ -13,7 +13,7 @@ class JobMetrics:
     """Seconds by stage, the longest stretch that nothing could stop, and what handlers noted."""
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
-        self._clock = clock
+        self.clock = clock
         self._seconds: dict[str, float] = {}
         self._facts: dict[str, Any] = {}
         self._lock = threading.Lock()
@@ -23,11 +23,11 @@ class JobMetrics:
     @contextmanager
     def measure(self, stage: str) -> Iterator[None]:
         """Add the block's time to `<stage>_s`."""
-        begun = self._clock()
+        begun = self.clock()
         try:
             yield
         finally:
-            self.add(stage, self._clock() - begun)
+            self.add(stage, self.clock() - begun)
 
     def add(self, stage: str, seconds: float) -> None:
         """Add seconds to a stage."""
@@ -36,7 +36,7 @@ class JobMetrics:
 
     def checked(self) -> None:
         """A point at which the job could be stopped was passed."""
-        now = self._clock()
+        now = self.clock()
         if self._last_check is not None:
             self._longest_piece = max(self._longest_piece, now - self._last_check)
         self._last_check = now
@@ -45,7 +45,11 @@ class JobMetrics:
         """Keep facts for the result."""
         self._facts.update(facts)
 
+    def seconds(self) -> dict[str, float]:
+        """`<stage>_s` of every stage, to the tenth of a millisecond."""
+        with self._lock:
+            return {f"{stage}_s": round(s, 4) for stage, s in self._seconds.items()}
+
     def as_dict(self) -> dict[str, Any]:
-        """The `metrics` of a result; seconds to the millisecond."""
-        seconds = {f"{stage}_s": round(s, 4) for stage, s in self._seconds.items()}
-        return {**seconds, "longest_piece_s": round(self._longest_piece, 4), **self._facts}
+        """The `metrics` of a result; seconds to the tenth of a millisecond."""
+        return {**self.seconds(), "longest_piece_s": round(self._longest_piece, 4), **self._facts}

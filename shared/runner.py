@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -32,9 +33,12 @@ from shared.media.deliver import Deliverer
 from shared.media.fetch import Fetcher
 from shared.media.image import encode_image, image_inputs, pixels_sha256
 from shared.metrics import JobMetrics
+from shared.models import readahead
 from shared.models.catalog import Entry
 from shared.models.pool import Pool
 from shared.models.store import Store
+from shared.models.transfer import Transfer
+from shared.models.volumes import is_networked
 from shared.plan import Plan, Planner
 from shared.schemas import MEDIA_TYPES, Context, Handler, ImageFormat, Made, ModelSource, Output, Params, Registry
 from shared.settings import Settings
@@ -50,12 +54,19 @@ class Runner:
         self.settings = settings
         self.registry = registry
         self.planner = Planner(settings, registry)
-        self.store = Store(settings.model_dir, token=_plain(settings.hf_token))
-        self.pool = Pool(self.device)
+        self.store = Store(
+            settings.model_dir,
+            token=_plain(settings.hf_token),
+            max_bytes=None if settings.models_max_gb is None else int(settings.models_max_gb * 10**9),
+            pinned=[(e.model_id, e.revision) for e in self.planner.catalog.entries if e.pinned],
+        )
+        self.pool = Pool(self.device, on_change=self.store.loaded)
         self.lane = Lane(self._classify, self.pool.free)
         self.backlog = Backlog(clock)
         self.signer = receipts.Signer(_plain(settings.receipt_key))
         self._device: devices.Device | None = None
+        self.starting = JobMetrics(clock)
+        self._cold_starts: list[dict[str, Any]] = []  # one at most, for the first job to take
         self._fetcher = Fetcher(
             max_bytes=settings.max_media_bytes,
             timeout_s=settings.fetch_timeout_s,
@@ -76,7 +87,8 @@ class Runner:
     def device(self) -> devices.Device:
         """The device, chosen when the first model wants it: a worker without models never imports torch."""
         if self._device is None:
-            self._device = devices.pick(self.settings.device, torch_free=self.planner.torch_free)
+            with self.starting.measure("device"):
+                self._device = devices.pick(self.settings.device, torch_free=self.planner.torch_free)
         return self._device
 
     def submit(self, job: Job) -> "Future[dict[str, Any]]":
@@ -84,23 +96,43 @@ class Runner:
         self.backlog.accepted(job.id, self.planner.kind_of(job.input))
         return self._jobs.submit(self._run_logged, job)
 
-    def warm(self) -> None:
-        """Load the catalog's warm models and run each once, then keep the collector off what was imported."""
-        for entry in self.planner.catalog.entries:
-            if entry.warm:
-                self._warm(entry, self.registry.get(entry.pipeline))
-        gc.collect()
-        gc.freeze()  # a full collection over torch and diffusers takes 0.16 s, none once they are frozen
+    def read_ahead(self) -> None:
+        """Start to read the warm models' files into memory, where they lie on a network volume."""
+        found = [self.store.find(entry) for entry in self.planner.catalog.entries if entry.warm]
+        paths = [source.path for source in found if source and is_networked(source.path)]
+        for path in paths:
+            kind = devices.pick(self.settings.device, torch_free=True).kind
+            readahead.begin(readahead.weights(path, half=kind != "cpu"))
 
-    def _warm(self, entry: Entry, handler: Handler) -> None:
+    def warm(self) -> None:
+        """Load the catalog's warm models and run each once, then keep the collector off all that is there."""
+        gc.disable()
+        try:
+            begun = self.starting.clock()
+            loading = [self._warm(e, self.registry.get(e.pipeline)) for e in self.planner.catalog.entries if e.warm]
+            self.starting.add("warm", self.starting.clock() - begun)
+        finally:
+            # not collected first: what a start leaves are 7 MB, and to find them takes 0.3 s
+            gc.freeze()
+            gc.enable()
+        facts = {**self.starting.seconds(), "models": [found for found in loading if found]}
+        logs.logger.info("warm", extra={"fields": facts})
+        self._cold_starts.append(facts)
+
+    def _warm(self, entry: Entry, handler: Handler) -> dict[str, Any] | None:
+        """Load a model and run it once; returns what its loader tells of the time that it took."""
         if handler.warmup:
             params = {**entry.defaults, **handler.warmup}
             job = Job("warm-up", {"pipeline": entry.pipeline, "model_id": entry.model_id, **params})
-            self._jobs.submit(self._run_logged, job).result()  # not `submit`: its length is not typical
-        elif handler.load:
+            result = self._jobs.submit(self._run_logged, job).result()  # not `submit`: its length is not typical
+            loading: dict[str, Any] | None = result["metrics"].get("loading")
+            return loading
+        if handler.load:
             with self.pool.acquire(handler.load, self.store.ensure(entry)) as model:
                 self._widen(model)
                 logs.stage("loaded", "warm-up", model=entry.model_id)
+                return getattr(model, "loading", None)
+        return None
 
     def _run_logged(self, job: Job) -> dict[str, Any]:
         """Run, log the end, and let nothing but an Ending out: without its frames, which hold what the run held."""
@@ -143,7 +175,10 @@ class Runner:
         source = self._prepare(job, plan, context)
         self.backlog.away(job.id, away=False)
         queued_at = job.clock()
-        started_at = self.lane.submit(job, lambda: self._on_device(job, plan, source, context, queued_at)).result()
+        with self._held(plan, source) as source:
+            started_at = self.lane.submit(
+                job, lambda: self._on_device(job, plan, source, context, queued_at)
+            ).result()
         ended_at = time.time()
         outputs = context.outputs()
         job.cancel.check()  # before anything of it leaves this worker
@@ -158,13 +193,24 @@ class Runner:
         self._load_media(plan.params, job, context)
         if plan.entry is None:
             return None
-        source = self.store.ensure(plan.entry, on_download=lambda: self._downloading(job, plan, context))
-        job.check()
-        return source
+        return self.store.ensure(
+            plan.entry, on_download=lambda moment: self._downloading(job, plan, context, moment), check=job.check
+        )
 
-    def _downloading(self, job: Job, plan: Plan, context: JobContext) -> None:
-        logs.stage("downloading", job.id, model=plan.model_id)
-        context.report("downloading")
+    def _downloading(self, job: Job, plan: Plan, context: JobContext, moment: Transfer) -> None:
+        """The job waits for its model: steps are bytes."""
+        if not moment.total:
+            logs.stage("downloading", job.id, model=plan.model_id)
+            context.report("downloading")
+            return
+        eta_s = None if moment.eta_s is None else round(moment.eta_s, 1)
+        context.report("downloading", step=moment.done, steps=moment.total, eta_s=eta_s)
+
+    def _held(self, plan: Plan, source: ModelSource | None) -> AbstractContextManager[ModelSource | None]:
+        """Keep other workers from evicting the model while the job waits for the device and runs."""
+        if source is None or plan.entry is None:
+            return nullcontext(source)
+        return self.store.hold(plan.entry, source)
 
     def _load_media(self, params: Params, job: Job, context: JobContext) -> None:
         with context.metrics.measure("fetch"):
@@ -183,15 +229,20 @@ class Runner:
             metrics.add("queue", job.clock() - queued_at)
             job.start_clock(self.settings.job_timeout_s)
         self.backlog.started(job.id)
+        if self._cold_starts:
+            metrics.note(cold_start=self._cold_starts.pop())
         handler = plan.handler
         if handler.load is None or source is None:
             self._measured_run(job, plan, None, context)
             return started_at
-        if not self.pool.holds(handler.load, source):
+        is_cold = not self.pool.holds(handler.load, source)
+        if is_cold:
             context.report("loading")
         begun = job.clock()
         with self.pool.acquire(handler.load, source, check=job.check) as model:
             metrics.add("load", job.clock() - begun)
+            if is_cold and (loading := getattr(model, "loading", None)):
+                metrics.note(loading=loading)
             logs.stage("loaded", job.id, model=source.model_id, seconds=_since(begun, job))
             self._widen(model)
             self.device().reset_peak()
@@ -229,7 +280,10 @@ class Runner:
         source = self.store.find(plan.entry)
         if source is None:  # the device must not wait for a network
             raise ModelUnavailable(f"'{plan.model_id}' must be on the volume before another pipeline can run it")
-        with self.pool.acquire(plan.handler.load, source) as model:
+        with (
+            self.store.hold(plan.entry, source) as source,
+            self.pool.acquire(plan.handler.load, source) as model,
+        ):
             _run_handler(plan, model, inner)
         return inner.made
 

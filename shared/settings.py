@@ -21,6 +21,9 @@ class Settings(BaseModel):
     model_dir: Path | None = Field(
         None, description="The volume with the Hugging Face cache; read and written first."
     )
+    models_max_gb: float | None = Field(
+        None, gt=0, description="What downloaded models may take together; the least recently used unpinned ones go."
+    )
     allow_any_model: bool = Field(False, description="Let a job name any model of the hub, not only the catalog's.")
     hf_token: SecretStr | None = Field(None, description="Token for gated models of the Hugging Face hub.")
     ggml_repo: str | None = Field(

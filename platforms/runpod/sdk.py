@@ -24,12 +24,19 @@ TakenJobs = list[dict[str, Any]] | None
 
 
 def import_runpod() -> Any:
-    """Import the SDK without the 1.1 s that it spends asking for the CPU's name for its debugger."""
-    stub = types.ModuleType("cpuinfo")
-    stub.get_cpu_info = dict  # type: ignore[attr-defined]
-    sys.modules.setdefault("cpuinfo", stub)
-    import runpod
+    """Import the SDK without what a worker has no use for.
 
+    It spends 1.1 s asking for the CPU's name for its debugger, and 0.1 s on the SSH client of its command line.
+    """
+    cpuinfo, paramiko = types.ModuleType("cpuinfo"), types.ModuleType("paramiko")
+    cpuinfo.get_cpu_info = dict  # type: ignore[attr-defined]
+    stubs = {stub.__name__: stub for stub in (cpuinfo, paramiko) if stub.__name__ not in sys.modules}
+    sys.modules.update(stubs)
+    try:
+        import runpod
+    finally:
+        for name in stubs:
+            del sys.modules[name]  # for whoever needs the real one
     return runpod
 
 

@@ -26,6 +26,9 @@ class Entry(BaseModel):
     revision: str = Field("main", description="A commit of the hub, or a branch, which moves.")
     pinned: bool = Field(False, description="True: `revision` is a commit; anything else is refused.")
     files: tuple[str, ...] = Field((), description="The one file to use of several, such as a quantisation.")
+    pickles: dict[str, str] = Field(
+        default_factory=dict, description="Pickled weights that may be downloaded: each file with its sha256."
+    )
     options: dict[str, Any] = Field(
         default_factory=dict, description="How to load it; for a GGUF file: gpu_layers, context, slots."
     )

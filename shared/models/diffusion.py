@@ -1,4 +1,4 @@
-"""Diffusion checkpoints in diffusers format: load the parts once, make each job a pipeline of its own over them."""
+"""Diffusion checkpoints, in parts or in one file: loaded once, each job a pipeline of its own over the parts."""
 
 import inspect
 import json
@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from shared import logs
 from shared.device import classify
-from shared.errors import InvalidInput, ModelUnavailable
+from shared.errors import InvalidInput, JobError, ModelUnavailable
+from shared.models import readahead, safetensors_header, single_file
+from shared.models.stages import Stages
 from shared.schemas import Context, ModelSource
 
 if TYPE_CHECKING:
@@ -80,6 +82,7 @@ class Diffusion:
     parts: dict[str, Any] = field(repr=False)
     flags: dict[str, Any]
     device: "Device"
+    loading: dict[str, Any] = field(default_factory=dict)  # seconds and bytes by stage
 
     @property
     def guided(self) -> bool:
@@ -134,30 +137,28 @@ class Diffusion:
 
 
 def load(source: ModelSource, device: "Device") -> Diffusion:
-    """Read a checkpoint in diffusers format and place it on the device.
+    """Read a checkpoint, in diffusers format or in one safetensors file, and place it on the device.
+
+    On a network volume its weights are read ahead while the libraries are imported.
 
     Raises:
         ModelUnavailable: its architecture is not one of ours, or its files cannot be read.
     """
-    import diffusers
-
-    _quiet()
-    class_name = json.loads((source.path / "model_index.json").read_text())["_class_name"]
-    family = FAMILIES.get(class_name)
-    if family is None:
-        raise ModelUnavailable(f"'{source.model_id}' is a {class_name}; there are: {', '.join(FAMILIES)}")
+    stages = Stages()
+    class_name, family = _checked(source)
+    files = readahead.weights(source.path, half=device.kind != "cpu")
+    readahead.begin(files)
+    with stages.measure("imports"):
+        _import(class_name)
+    with stages.measure("read_ahead"):
+        ahead = readahead.finish(files)
     try:
-        pipe = (
-            getattr(diffusers, class_name)
-            .from_pretrained(
-                source.path,
-                dtype=device.dtype,
-                variant=variant([f.name for f in source.path.glob("*/*.safetensors")], device.kind),
-                use_safetensors=True,
-                local_files_only=True,
-            )
-            .to(device.kind)
-        )
+        with stages.measure("files"):
+            pipe = _read(source, class_name, device)
+        with stages.measure("to_device"):
+            pipe = pipe.to(device.kind)
+    except JobError:
+        raise
     except Exception as exc:
         if classify(exc):
             raise
@@ -166,7 +167,48 @@ def load(source: ModelSource, device: "Device") -> Diffusion:
     parts = dict(pipe.components)
     # such as SDXL's force_zeros_for_empty_prompt, which changes pictures
     flags = {name: value for name, value in pipe.config.items() if name not in parts and not name.startswith("_")}
-    return Diffusion(source, family, parts, flags, device)
+    loading = {**stages.seconds, "read_ahead_bytes": ahead.bytes}
+    return Diffusion(source, family, parts, flags, device, loading)
+
+
+def _checked(source: ModelSource) -> tuple[str, Family]:
+    """The class and the family of a checkpoint whose weights are whole by their headers; imports nothing."""
+    try:
+        if source.path.is_dir():
+            class_name = json.loads((source.path / "model_index.json").read_text())["_class_name"]
+            safetensors_header.check_folder(source.path)
+        else:
+            class_name = single_file.kind_of(source.path).class_name
+    except ModelUnavailable as exc:
+        raise ModelUnavailable(f"the files of '{source.model_id}' cannot be loaded: {exc.message}") from exc
+    family = FAMILIES.get(class_name)
+    if family is None:
+        raise ModelUnavailable(f"'{source.model_id}' is a {class_name}; there are: {', '.join(FAMILIES)}")
+    return class_name, family
+
+
+def _import(class_name: str) -> None:
+    """Import the libraries and the pipeline's class: most of a cold start."""
+    import diffusers
+
+    _quiet()
+    getattr(diffusers, class_name)
+
+
+def _read(source: ModelSource, class_name: str, device: "Device") -> Any:
+    import diffusers
+
+    if not source.path.is_dir():
+        return single_file.load(source, device.dtype)
+    return getattr(diffusers, class_name).from_pretrained(
+        source.path,
+        dtype=device.dtype,
+        variant=variant([f.name for f in source.path.glob("*/*.safetensors")], device.kind),
+        use_safetensors=True,
+        local_files_only=True,
+        # from the file to the card, without a copy in this machine's memory
+        device_map="cuda" if device.kind == "cuda" else None,
+    )
 
 
 def variant(weights: list[str], kind: "Kind") -> str | None:

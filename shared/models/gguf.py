@@ -11,10 +11,11 @@ from typing import Any
 from shared import logs
 from shared.device import Device, usable_cpus
 from shared.errors import Internal, InvalidInput, JobError, ModelUnavailable
+from shared.models import readahead
 from shared.models.gguf_header import Header, read_header
 from shared.models.json_schema import HEAD, Follower, constrained
-from shared.models.store import parts_of
 from shared.models.volumes import is_networked
+from shared.models.wanted import parts_of
 from shared.schemas import ModelSource
 
 CONTEXT = 4096  # tokens of one job, prompt and answer, where nothing else is set
@@ -188,7 +189,7 @@ def _params(xllamacpp: Any, path: Path, header: Header, fit: Fit, model_id: str)
     params.api_keys = [secrets.token_urlsafe(32)]  # it listens on loopback, whether it is to or not
     threads = 1 if path.stat().st_size < SMALL else usable_cpus()
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
-    if is_networked(path):
+    if is_networked(path) and not readahead.finish(readahead.weights(path)).whole:
         params.load_mode = xllamacpp.llama_load_mode.LLAMA_LOAD_MODE_NONE  # page faults over a network, one by one
     if not has_template(header):
         params.chat_template = PLAIN_TEMPLATE

@@ -18,6 +18,7 @@ LOOK_AGAIN_S = 0.1
 @dataclass
 class _Warm:
     model: Any
+    source: ModelSource
     footprint: int
     leases: "Counter[int]" = field(default_factory=Counter)  # by thread
 
@@ -34,8 +35,16 @@ class _Warm:
 class Pool:
     """Holds up to `capacity` models; a model in use is never evicted."""
 
-    def __init__(self, device: Callable[[], Device], *, capacity: int = 1) -> None:
+    def __init__(
+        self,
+        device: Callable[[], Device],
+        *,
+        capacity: int = 1,
+        on_change: Callable[[list[ModelSource]], None] = lambda sources: None,
+    ) -> None:
+        """Args: `on_change` is told which models are warm whenever that changes."""
         self._device = device
+        self._on_change = on_change
         self._capacity = capacity
         self._warm: OrderedDict[Key, _Warm] = OrderedDict()
         self._lock = threading.Condition(threading.RLock())
@@ -53,6 +62,7 @@ class Pool:
             if key not in self._warm:
                 self._make_room()
                 self._warm[key] = self._load(load, source)
+                self._tell()
             self._warm.move_to_end(key)
             warm = self._warm[key]
             warm.leases[threading.get_ident()] += 1
@@ -98,6 +108,7 @@ class Pool:
             idle = [key for key, warm in self._warm.items() if warm.is_idle]
             for key in idle if everything else [key for key in idle if key != next(reversed(self._warm))]:
                 del self._warm[key]
+            self._tell()
         free_memory()
 
     def _has_room(self) -> bool:
@@ -109,9 +120,13 @@ class Pool:
         while idle and len(self._warm) >= self._capacity:
             del self._warm[idle.pop(0)]
             free_memory()
+        self._tell()
 
     def _load(self, load: Load, source: ModelSource) -> _Warm:
         device = self._device()
         before = device.memory_used()
         model = load(source, device)
-        return _Warm(model, max(0, device.memory_used() - before))
+        return _Warm(model, source, max(0, device.memory_used() - before))
+
+    def _tell(self) -> None:
+        self._on_change([warm.source for warm in self._warm.values()])

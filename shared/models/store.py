@@ -1,27 +1,34 @@
-"""The models on disk: demo models, folders and the Hugging Face cache, offline first."""
+"""The models of one worker: found on its volumes without asking anybody, else downloaded once for all of them."""
 
-import hashlib
-import json
 import os
-import re
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
 
 from shared.errors import ModelUnavailable
-from shared.models.catalog import COMMIT, Entry
+from shared.models import inventory
+from shared.models.cached import is_usable, snapshot_of, why_not
+from shared.models.catalog import Entry
+from shared.models.checks import Damaged
+from shared.models.flights import Flights
+from shared.models.folders import in_folder
+from shared.models.hub import Hub
+from shared.models.inventory import Stored
+from shared.models.lease import Timing, read_holder
+from shared.models.published import discard, markers
+from shared.models.readers import Readers
+from shared.models.space import Published, Space, touch_used
+from shared.models.supply import Supply
+from shared.models.transfer import Transfer
+from shared.models.wanted import wanted
 from shared.schemas import ModelSource
 
 DEMO_MODELS = Path(__file__).parents[2] / "templates" / "demo_models"
 RUNPOD_CACHE = Path("/runpod-volume/huggingface-cache/hub")  # also where RunPod puts its cached models, lower-cased
 CONTAINER_CACHE = Path("/models")
-TEXTS = (".json", ".txt", ".model", ".jinja")
-SHARD = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
-GGUF_PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
-HASHED_WHOLE = 2**30  # bytes; a larger file is sampled, since a cold start must not read it twice
-SAMPLES = 64
-SAMPLE = 2**20
+WITHOUT_HUB = ("unreachable", "offline")
 
 
 class Store:
@@ -34,12 +41,25 @@ class Store:
         token: str | None = None,
         volumes: Sequence[Path] = (RUNPOD_CACHE, CONTAINER_CACHE),
         hub_url: str | None = None,
+        max_bytes: int | None = None,
+        pinned: Collection[tuple[str, str]] = (),
+        timing: Timing = Timing(),
     ) -> None:
-        """Args: `volumes` are read after `model_dir`; `hub_url` is where to download, by default HF_ENDPOINT."""
-        self._token = token
+        """Args: `volumes` are read after `model_dir`; `hub_url` is where to download, by default HF_ENDPOINT.
+
+        `max_bytes` is what the models that are downloaded may take together; the `pinned` ones, by id and commit,
+        are never evicted for others.
+        """
         self._given = [model_dir] if model_dir else []
         self._volumes = list(volumes)
-        self._hub_url = hub_url
+        self._pinned = set(pinned)
+        self._flights = Flights()
+        self._readers = Readers()
+        self._space = partial(
+            Space, readers=self._readers, max_bytes=max_bytes, is_pinned=self._is_pinned, timing=timing
+        )
+        self._hub = Hub(hub_url, token)
+        self._supply = Supply(self._hub, self.find, self._space, timing)
 
     def roots(self) -> list[Path]:
         """The folders that may hold a Hugging Face cache, in the order in which they are read."""
@@ -50,25 +70,63 @@ class Store:
     def find(self, entry: Entry) -> ModelSource | None:
         """The model, if it is here and whole; asks nobody."""
         if entry.model_id.startswith("demo/"):
-            return _folder(entry, DEMO_MODELS / entry.model_id.removeprefix("demo/"))
+            return in_folder(entry, DEMO_MODELS / entry.model_id.removeprefix("demo/"))
         if entry.model_id.startswith(("/", "./", "../")):
-            return _folder(entry, Path(entry.model_id))
+            return in_folder(entry, Path(entry.model_id))
         for root in self.roots():
-            if snapshot := _snapshot(root, entry):
-                return _source(entry, snapshot.name, snapshot)
+            if snapshot := snapshot_of(root, entry):
+                touch_used(snapshot.parent.parent, snapshot.name)
+                path = snapshot / entry.files[0] if entry.files else snapshot
+                return ModelSource(entry.model_id, snapshot.name, path, entry.options)
         return None
 
-    def ensure(self, entry: Entry, *, on_download: Callable[[], None] = lambda: None) -> ModelSource:
-        """The model, downloaded first if it has to be; `on_download` is called before that.
+    def ensure(
+        self,
+        entry: Entry,
+        *,
+        on_download: Callable[[Transfer], None] = lambda moment: None,
+        check: Callable[[], None] = lambda: None,
+    ) -> ModelSource:
+        """The model, downloaded first if it has to be; `on_download` is told now and then how far that is.
+
+        `check` may raise, and ends the waiting; the download goes on as long as another job of this process waits.
 
         Raises:
-            ModelUnavailable: it is not here, and cannot be fetched.
+            ModelUnavailable: it is not here, and cannot be fetched; its detail has the `reason`.
         """
         if found := self.find(entry):
+            self._tidy(found)
             return found
         _must_be_of_the_hub(entry)
-        on_download()
-        return self._download(entry)
+        key = (entry.model_id, entry.revision, entry.files)
+        try:
+            self._hub.check_online(entry.model_id)
+            root = self.write_root()
+            source: ModelSource = self._flights.join(
+                key, lambda flight: self._supply.get(entry, root, flight), on_progress=on_download, check=check
+            )
+        except ModelUnavailable as exc:
+            raise self._with_what_is_here(entry, exc) from exc
+        self._tidy(source)
+        return source
+
+    @contextmanager
+    def hold(self, entry: Entry, source: ModelSource) -> Iterator[ModelSource]:
+        """The model, found again if it was evicted just now, and within the block by nobody."""
+        while True:
+            place = self._place(source)
+            if place is None:
+                yield source
+                return
+            with self._readers.hold(*place):
+                if is_usable(*place, entry):  # looked at after others can see that it is read
+                    yield source
+                    return
+            source = self.ensure(entry)
+
+    def loaded(self, sources: Iterable[ModelSource]) -> None:
+        """These models are on the device now, and no others: nobody on the volume may evict them."""
+        self._readers.loaded([place for source in sources if (place := self._place(source))])
 
     def check(self, entry: Entry) -> None:
         """Whether the model is here, or the hub says that it has it; downloads nothing.
@@ -78,7 +136,7 @@ class Store:
         """
         if not self.find(entry):
             _must_be_of_the_hub(entry)
-            self._files(entry)
+            wanted(self._hub.listing(entry.model_id, entry.revision), entry.files, entry.pickles)
 
     def write_root(self) -> Path:
         """The first root that can be written; a volume that is not mounted is passed over, not made up.
@@ -97,223 +155,64 @@ class Store:
                 return root
         raise ModelUnavailable("no folder for models can be written; set MODEL_DIR")
 
-    def _download(self, entry: Entry) -> ModelSource:
-        from huggingface_hub import snapshot_download
+    def stored(self) -> list[Stored]:
+        """Every model in every root, whole or not."""
+        return inventory.stored(self.roots(), self._is_pinned, time.time())
 
-        commit, files = self._files(entry)
-        root = self.write_root()
-        unfinished = _unfinished(root / _folder_name(entry.model_id), commit)
-        unfinished.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.touch()  # stays behind when this process is killed
-        path = _from_hub(
-            entry,
-            lambda: snapshot_download(
-                entry.model_id,
-                revision=commit,
-                allow_patterns=files,
-                cache_dir=root,
-                token=self._token,
-                endpoint=self._hub_url,
-            ),
-        )
-        unfinished.unlink(missing_ok=True)
-        if not _is_whole(Path(path), entry.files):
-            raise ModelUnavailable(f"'{entry.model_id}' is neither a diffusers checkpoint in safetensors nor a GGUF")
-        return _source(entry, commit, Path(path))
+    def verify(self, model: Stored) -> list[Damaged]:
+        """The files of a model that differ from the hub's, by hash; reads all of it, and changes nothing."""
+        return inventory.damaged_files(model)
 
-    def _files(self, entry: Entry) -> tuple[str, list[str]]:
-        from huggingface_hub import HfApi
+    def repair(self, entry: Entry, model: Stored, damaged: Iterable[Damaged]) -> ModelSource:
+        """Fetch damaged files again.
 
-        api = HfApi(self._hub_url, token=self._token)
-        info = _from_hub(entry, lambda: api.model_info(entry.model_id, revision=entry.revision))
-        names = [s.rfilename for s in info.siblings or []]
-        return str(info.sha), gguf_files(entry, names) or wanted_files(names)
+        Raises:
+            ModelUnavailable: they cannot be had, or the model is another tool's to repair.
+        """
+        if not model.ours:
+            raise ModelUnavailable(
+                f"'{model.model_id}' was downloaded by another tool; delete it there", reason="foreign"
+            )
+        for damage in damaged:
+            discard(model.repo, model.revision, damage.name)
+        return self.ensure(entry)
 
+    def evict(self, model: Stored) -> bool:
+        """Delete a model; False where it is not ours, pinned, in use, or being worked on."""
+        space = self._space(model.repo.parent)
+        found = [m for m in markers(model.repo) if m.commit == model.revision]
+        return any(space.evict(Published(model.repo, marker)) for marker in found)
 
-def gguf_files(entry: Entry, names: list[str]) -> list[str]:
-    """The files to download of a repository that holds models in one file each: the one named, in all its parts.
+    def close(self) -> None:
+        """End downloads that go on, and let others evict what this process read."""
+        self._flights.close()
+        self._readers.close()
 
-    Raises:
-        ModelUnavailable: the one named is not there, or none is named and there are several.
-    """
-    offered = [n for n in names if n.endswith(".gguf")]
-    if not entry.files and ("model_index.json" in names or not offered):
-        return []
-    first = [n for n in offered if not (part := GGUF_PART.search(n)) or int(part[1]) == 1]
-    wanted = list(entry.files) or first
-    if len(wanted) > 1 or not set(wanted) <= set(names):
-        asked = f"has no {', '.join(entry.files)}" if entry.files else "has several models; name one in GGML_FILE"
-        raise ModelUnavailable(f"'{entry.model_id}' {asked}; it has: {', '.join(first[:20]) or 'no GGUF file'}")
-    return [n for n in names if n in parts_of(wanted[0])]
+    def _is_pinned(self, model_id: str, commit: str) -> bool:
+        return (model_id, commit) in self._pinned
 
+    def _tidy(self, source: ModelSource) -> None:
+        """Where a worker was killed just after it had published the model, its lease is still there."""
+        place = self._place(source)
+        if place and read_holder(place[0]):
+            self._flights.start(place[0], lambda flight: self._supply.tidy(place[0]))
 
-def parts_of(file: str) -> list[str]:
-    """The names of all parts of a GGUF file, from that of its first; the file alone where it is in one."""
-    part = GGUF_PART.search(file)
-    if part is None:
-        return [file]
-    return [f"{file[: part.start()]}-{n:05d}-of-{part[2]}.gguf" for n in range(1, int(part[2]) + 1)]
+    def _place(self, source: ModelSource) -> tuple[Path, str] | None:
+        """The folder and commit of a model in a cache; None for folders and files of the user's own."""
+        for folder in (source.path, *source.path.parents):
+            if folder.parent.name == "snapshots" and folder.name == source.revision:
+                return folder.parent.parent, source.revision
+        return None
 
-
-def _source(entry: Entry, revision: str, folder: Path) -> ModelSource:
-    path = folder / entry.files[0] if entry.files else folder
-    return ModelSource(entry.model_id, revision, path, entry.options)
+    def _with_what_is_here(self, entry: Entry, exc: ModelUnavailable) -> ModelUnavailable:
+        """The error, with what is on the volume instead where the hub was the reason."""
+        wrong = next((why for root in self.roots() if (why := why_not(root, entry))), "")
+        here = [m.model_id for m in self.stored() if m.complete] if exc.detail.get("reason") in WITHOUT_HUB else []
+        more = f"; on the volume it is damaged: {wrong}" if wrong else ""
+        more += f"; on the volume: {', '.join(dict.fromkeys(here[:8]))}" if here else ""
+        return ModelUnavailable(exc.message + more, **exc.detail)
 
 
 def _must_be_of_the_hub(entry: Entry) -> None:
     if entry.model_id.startswith(("demo/", "/", "./", "../")):
         raise ModelUnavailable(f"model '{entry.model_id}' is not here, or is not whole")
-
-
-def wanted_files(names: list[str]) -> list[str]:
-    """The files of a diffusers repository that are worth downloading.
-
-    Texts and, folder by folder, one copy of the weights: half-precision safetensors where there are any, else full
-    precision. Never pickles, ONNX, or the single-file checkpoints beside the folders.
-    """
-    kept = [n for n in names if n.endswith(TEXTS)]
-    folders = {n.rpartition("/")[0] for n in names if n.endswith(".safetensors")} - {""}
-    for folder in sorted(folders):
-        here = [n for n in names if n.rpartition("/")[0] == folder and n.endswith(".safetensors")]
-        weights = [n for n in here if "non_ema" not in n]
-        kept += [n for n in weights if ".fp16" in n] or weights
-    return kept
-
-
-def _from_hub(entry: Entry, call: Callable[[], Any]) -> Any:
-    """Run a call of huggingface_hub; this is the edge at which its errors become ours."""
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-    )
-
-    try:
-        return call()
-    except GatedRepoError as exc:
-        raise ModelUnavailable(f"'{entry.model_id}' is gated; accept its terms and set HF_TOKEN") from exc
-    except HfHubHTTPError as exc:
-        if isinstance(exc, RepositoryNotFoundError) or exc.response.status_code == 401:
-            raise ModelUnavailable(f"the hub has no '{entry.model_id}', or HF_TOKEN may not see it") from exc
-        raise ModelUnavailable(f"'{entry.model_id}' cannot be fetched: {type(exc).__name__}") from exc
-    except OfflineModeIsEnabled as exc:
-        raise ModelUnavailable(f"'{entry.model_id}' is not on the volume, and HF_HUB_OFFLINE is set") from exc
-    except Exception as exc:
-        raise ModelUnavailable(f"'{entry.model_id}' cannot be fetched: {type(exc).__name__}") from exc
-
-
-def _snapshot(root: Path, entry: Entry) -> Path | None:
-    repo = _repo_folder(root, entry.model_id)
-    if repo is None:
-        return None
-    found = (repo / "snapshots" / commit for commit in _commits(repo, entry.revision))
-    return next((f for f in found if _is_whole(f, entry.files) and not _unfinished(repo, f.name).exists()), None)
-
-
-def _repo_folder(root: Path, model_id: str) -> Path | None:
-    name = _folder_name(model_id)
-    if not root.is_dir():
-        return None
-    if (root / name).is_dir():
-        return root / name
-    return next((f for f in root.iterdir() if f.name.lower() == name.lower()), None)  # RunPod's are lower-cased
-
-
-def _folder_name(model_id: str) -> str:
-    return "models--" + model_id.replace("/", "--")
-
-
-def _unfinished(repo: Path, commit: str) -> Path:
-    """There while a download of ours goes on, or after it was broken off."""
-    return repo / f".unfinished-{commit}"
-
-
-def _commits(repo: Path, revision: str) -> list[str]:
-    """The snapshots that may stand for a revision, the likeliest first."""
-    if COMMIT.fullmatch(revision):
-        return [revision]
-    ref = repo / "refs" / revision
-    named = [ref.read_text().strip()] if ref.is_file() else []
-    if revision != "main":
-        return named
-    newest_first = sorted((repo / "snapshots").glob("*"), key=lambda f: f.stat().st_mtime, reverse=True)
-    return named + [f.name for f in newest_first if f.name not in named]
-
-
-def _is_whole(folder: Path, files: Sequence[str] = ()) -> bool:
-    """Whether no file that the model needs is missing."""
-    if files:
-        return all((folder / part).is_file() for part in parts_of(files[0]))
-    if not (folder / "model_index.json").exists():
-        found = list(folder.glob("*.gguf"))
-        return bool(found) and all((folder / part).is_file() for f in found for part in parts_of(f.name))
-    return _is_whole_checkpoint(folder)
-
-
-def _is_whole_checkpoint(folder: Path) -> bool:
-    """Whether every component that a diffusers folder names can be loaded: no part, weight or shard is missing."""
-    try:
-        index = json.loads((folder / "model_index.json").read_text())
-    except (OSError, ValueError):
-        return False
-    parts = [folder / k for k, v in index.items() if isinstance(v, list) and v[0]]
-    return all(_part_is_whole(part) for part in parts) and all(f.exists() for f in folder.rglob("*"))
-
-
-def _part_is_whole(part: Path) -> bool:
-    names = {f.name for f in part.glob("*")}
-    if "config.json" not in names:  # a scheduler, tokenizer or image processor
-        return any(n.endswith(".json") for n in names)
-    if any(n.endswith(".safetensors") and not SHARD.search(n) for n in names):
-        return True
-    return any(_shards(index) <= names for index in part.glob("*.safetensors.index*.json"))
-
-
-def _shards(index: Path) -> set[str]:
-    try:
-        return set(json.loads(index.read_text())["weight_map"].values())
-    except (OSError, ValueError, KeyError):
-        return {"a list that can be read"}
-
-
-def _folder(entry: Entry, path: Path) -> ModelSource | None:
-    """A model in a folder, or in a file, that is no cache; its revision is a hash of what it is."""
-    if path.is_file():
-        parts = [path.with_name(part) for part in parts_of(path.name)]
-        if not all(part.is_file() for part in parts):
-            return None
-        return ModelSource(entry.model_id, _revision(path.parent, parts), path, entry.options)
-    if not _is_whole(path, entry.files):
-        return None
-    if entry.files:
-        return _source(entry, _revision(path, [path / part for part in parts_of(entry.files[0])]), path)
-    files = sorted(f for f in path.rglob("*") if f.is_file() and f.suffix in (*TEXTS, ".safetensors", ".gguf"))
-    return _source(entry, _revision(path, files), path)
-
-
-def _revision(folder: Path, files: Sequence[Path]) -> str:
-    """`sha256-...` of the files; `sampled-...` where one is too large to be read for that."""
-    state = tuple((f.relative_to(folder).as_posix(), f.stat().st_size, f.stat().st_mtime_ns) for f in files)
-    kind = "sampled" if any(size > HASHED_WHOLE for _, size, _ in state) else "sha256"
-    return f"{kind}-{_digest(folder, state)[:16]}"
-
-
-@lru_cache(maxsize=64)
-def _digest(path: Path, state: tuple[tuple[str, int, int], ...]) -> str:
-    """The hash of a folder's files; read again only when `state` (names, sizes, times) is another."""
-    digest = hashlib.sha256()
-    for name, size, _ in state:
-        with (path / name).open("rb") as file:
-            content = _sampled(file, size) if size > HASHED_WHOLE else hashlib.file_digest(file, "sha256").digest()
-            digest.update(name.encode() + content)
-    return digest.hexdigest()
-
-
-def _sampled(file: BinaryIO, size: int) -> bytes:
-    """The hash of a file's length and of pieces of it, from its first to its last."""
-    digest = hashlib.sha256(str(size).encode())
-    for n in range(SAMPLES):
-        file.seek((size - SAMPLE) * n // (SAMPLES - 1))
-        digest.update(file.read(SAMPLE))
-    return digest.digest()

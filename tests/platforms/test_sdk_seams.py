@@ -3,12 +3,15 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import aiohttp
 import pytest
 
+from platforms.local.workers import ROOT
 from platforms.runpod import sdk
 from shared.backlog import Backlog
 
@@ -266,3 +269,16 @@ def test_sigterm_drops_a_held_poll_at_once(platform: Platform, backlog: Backlog)
 
     assert not asyncio.run(run())
     assert heard == [signal.SIGTERM], "the SDK's own handler hears of it too"
+
+
+def test_what_was_left_out_of_the_sdks_import_can_still_be_imported() -> None:
+    code = """
+import sys
+from platforms.runpod.sdk import import_runpod
+runpod = import_runpod()
+print([name for name in ("cpuinfo", "paramiko") if name in sys.modules])
+import cpuinfo, paramiko
+print(runpod.serverless.start.__name__, paramiko.SSHClient.__name__, cpuinfo.get_cpu_info.__name__)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["[]", "start SSHClient get_cpu_info"]

@@ -629,9 +629,45 @@ def test_warm_models_are_loaded_before_the_first_job(tmp_path: Path, pipeline: s
     file.write_text(json.dumps([{"pipeline": pipeline, "model_id": DEMO, "defaults": SMALL, "warm": True}]))
     warm, events = Runner(Settings(models=file, device="cpu"), handlers.Folders()), Events()
     warm.warm()
+    assert (gc.isenabled(), gc.get_freeze_count() > 0) == (True, True)
     gc.unfreeze()  # the other tests' objects are not this worker's
-    run(warm, DRAW if pipeline == "text-to-image" else CHANGE, events=events)
+    asked = DRAW if pipeline == "text-to-image" else CHANGE
+    first = run(warm, asked, events=events)["metrics"]
     assert events.stages() == ["running", "delivering"]
+    assert {"device_s", "warm_s", "models"} <= set(first["cold_start"])
+    assert first["cold_start"]["models"][0]["files_s"] > 0
+    assert not {"cold_start", "loading"} & set(run(warm, asked)["metrics"])
+
+
+def test_the_job_that_loads_a_model_tells_where_the_time_went(tmp_path: Path) -> None:
+    file = tmp_path / "models.json"
+    file.write_text(json.dumps([{"pipeline": "text-to-image", "model_id": DEMO, "defaults": SMALL}]))
+    cold = make(file)
+    assert run(cold, DRAW)["metrics"]["loading"]["files_s"] > 0
+    assert "loading" not in run(cold, DRAW)["metrics"]
+
+
+def test_warm_models_on_a_network_volume_are_read_before_anything_is_imported(tmp_path: Path) -> None:
+    file = tmp_path / "models.json"
+    file.write_text(json.dumps([{"pipeline": "text-to-image", "model_id": DEMO, "defaults": SMALL, "warm": True}]))
+    code = """
+import sys
+from pathlib import Path
+import handlers
+from shared.models import readahead, volumes
+from shared.runner import Runner
+from shared.settings import Settings
+volumes.NETWORKS = ("",)
+runner = Runner(Settings(models=Path(sys.argv[1]), device="cpu"), handlers.Folders())
+runner.read_ahead()
+assert "torch" not in sys.modules
+(files,) = readahead._RUNNING
+print(readahead.finish(files).whole, sorted({file.parent.name for file in files}))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(file)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "True ['text_encoder', 'unet', 'vae']"
 
 
 def test_a_prompt_is_never_in_the_log(runner: Runner, lines: Lines) -> None:

@@ -1,6 +1,7 @@
 """Checkpoint folders and Hugging Face caches as tests lay them out: real names, a few bytes each."""
 
 import json
+import struct
 from pathlib import Path
 
 INDEX = {
@@ -20,6 +21,22 @@ FILES: dict[str, bytes] = {
     "unet/config.json": b"{}",
     "unet/diffusion_pytorch_model.safetensors": b"weights",
 }
+
+
+def safetensors(size: int = 16, filler: bytes = b"w") -> bytes:
+    """A file of one tensor of so many bytes, which the safetensors library reads."""
+    header = json.dumps({"w": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
+    return struct.pack("<Q", len(header)) + header + (filler * size)[:size]
+
+
+REMOTE: dict[str, bytes] = {
+    **FILES,
+    "README.md": b"# Small",
+    "small.safetensors": safetensors(64, b"all"),
+    "unet/diffusion_pytorch_model.bin": b"a pickle",
+    "unet/diffusion_pytorch_model.safetensors": safetensors(),
+    "unet/diffusion_pytorch_model.fp16.safetensors": safetensors(256, b"half"),
+}  # a repository as the hub has it
 
 
 def write_files(folder: Path, files: dict[str, bytes] = FILES) -> Path:

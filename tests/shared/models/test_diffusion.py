@@ -20,6 +20,7 @@ from handlers.text_to_image import TextToImageParams
 from shared.device import Device
 from shared.errors import Cancelled, InvalidInput, ModelUnavailable
 from shared.media.image import preview_data_url
+from shared.models import readahead, volumes
 from shared.models.diffusion import FAMILIES, SCHEDULERS, Diffusion, Task, generators, load, peek, variant
 from shared.models.store import DEMO_MODELS
 from shared.schemas import ModelSource
@@ -350,8 +351,41 @@ def test_damaged_weights_are_refused_naming_the_model(
     folder = Path(shutil.copytree(checkpoint("sd"), tmp_path / "sd"))
     (weights,) = (folder / part).glob("*.safetensors")
     damage(weights)
-    with pytest.raises(ModelUnavailable, match="files of 'ours/tiny' cannot be loaded"):
+    with pytest.raises(ModelUnavailable, match="files of 'ours/tiny' cannot be loaded") as caught:
         load(source(folder), CPU)
+    if damage in (cut, blank):
+        assert f"{part}/{weights.name} is damaged" in caught.value.message
+
+
+def test_tells_where_the_time_of_a_load_went(warm: dict[str, Diffusion]) -> None:
+    stages = {"imports_s", "read_ahead_s", "read_ahead_bytes", "files_s", "to_device_s"}
+    assert {name: set(model.loading) for name, model in warm.items()} == dict.fromkeys(warm, stages)
+    assert all(model.loading["files_s"] > 0 for model in warm.values())
+    assert all(model.loading["read_ahead_bytes"] == 0 for model in warm.values())  # on a disk of this machine
+
+
+@pytest.mark.parametrize("name", ["sd", "sdxl"])
+def test_on_a_network_volume_the_weights_are_read_ahead(
+    warm: dict[str, Diffusion], checkpoint: Checkpoint, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(volumes, "NETWORKS", ("",))
+    model = load(source(checkpoint(name)), CPU)
+    assert model.loading["read_ahead_bytes"] == sum(f.stat().st_size for f in readahead.weights(checkpoint(name)))
+    assert same(draw(model), draw(warm[name]))
+
+
+@pytest.mark.parametrize("name", ["sd", "sdxl"])
+def test_weights_that_are_sent_to_their_device_from_the_file_are_the_same_model(
+    warm: dict[str, Diffusion], checkpoint: Checkpoint, name: str
+) -> None:
+    """What a card gets, tried on a CPU: nothing that is left on the modules slows or moves a later call."""
+    pipe = type(warm[name].pipeline(DRAW, None, 2)).from_pretrained(
+        checkpoint(name), use_safetensors=True, local_files_only=True, device_map="cpu"
+    )
+    parts = dict(pipe.to("cpu").components)
+    modules = [m for part in parts.values() if isinstance(part, torch.nn.Module) for m in part.modules()]
+    assert not any(hasattr(module, "_hf_hook") for module in modules)
+    assert same(draw(replace(warm[name], parts=parts)), draw(warm[name]))
 
 
 def test_a_want_of_memory_while_loading_is_the_devices_error(checkpoint: Checkpoint) -> None:

@@ -1,34 +1,39 @@
 """Models on disk and from a hub: found offline first, taken only when whole, downloaded once."""
 
+import hashlib
 import json
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from shared.errors import ModelUnavailable
+from shared.errors import Cancelled, ModelUnavailable
+from shared.job import CancelToken
+from shared.models.cached import folder_name
 from shared.models.catalog import Entry
-from shared.models.store import HASHED_WHOLE, Store, gguf_files, parts_of, wanted_files
+from shared.models.folders import HASHED_WHOLE
+from shared.models.lease import Timing, Waiter, read_holder
+from shared.models.store import Store
+from shared.models.transfer import Transfer
+from shared.models.wanted import gguf_files, parts_of, wanted_files
+from shared.schemas import ModelSource
 from shared.settings import inherited
-from tests.shared.media.loopback import Loopback, cut_short
-from tests.shared.models.folders import FILES, write_cached, write_files
-from tests.shared.models.hub import hub, refusal
+from tests.shared.media.loopback import cut_short
+from tests.shared.models.folders import FILES, REMOTE, write_cached, write_files
+from tests.shared.models.hub_server import HubServer, git_sha1, held, hub_server, refusal, slow
+from tests.shared.models.tiny_gguf import ARCHITECTURE, header
+from tests.shared.models.together import answers, locks, store_in, worker
 
 MODEL = "Ours/Small-Model"
 OLD, NEW, NEWEST = "1" * 40, "2" * 40, "3" * 40
 ROOT = Path(__file__).parents[3]
 NOWHERE = "http://127.0.0.1:9"  # discard: nobody listens
-REMOTE = {
-    **FILES,
-    "README.md": b"# Small",
-    "small.safetensors": b"all in one file",
-    "unet/diffusion_pytorch_model.bin": b"a pickle",
-    "unet/diffusion_pytorch_model.fp16.safetensors": b"half",
-}
 
 
 def entry(model_id: str = MODEL, revision: str = "main") -> Entry:
@@ -44,13 +49,14 @@ def without(name: str) -> dict[str, bytes]:
     return {n: data for n, data in FILES.items() if n != name}
 
 
-def never() -> None:
+def never(moment: Transfer) -> None:
     raise AssertionError("nothing was to be downloaded")
 
 
 @pytest.fixture
-def served() -> Iterator[Loopback]:
-    with hub(MODEL, NEW, REMOTE) as server:
+def served() -> Iterator[HubServer]:
+    with hub_server() as server:
+        server.add(MODEL, REMOTE, NEW)
         yield server
 
 
@@ -270,11 +276,11 @@ def test_no_pickle_no_onnx_no_single_file_checkpoint_is_taken(names: list[str]) 
     assert not [n for n in chosen if "non_ema" in n]
 
 
-def test_downloads_once_and_then_asks_nobody(tmp_path: Path, served: Loopback) -> None:
-    announced: list[int] = []
-    ours = store(tmp_path, hub_url=served.url(""))
-    source = ours.ensure(entry(), on_download=lambda: announced.append(1))
-    assert announced == [1]
+def test_downloads_once_and_then_asks_nobody(tmp_path: Path, served: HubServer) -> None:
+    announced: list[Transfer] = []
+    ours = store(tmp_path, hub_url=served.url)
+    source = ours.ensure(entry(), on_download=announced.append)
+    assert announced[0] == Transfer(0, 0)
     assert (source.model_id, source.revision) == (MODEL, NEW)
     taken = {f.relative_to(source.path).as_posix(): f.read_bytes() for f in source.path.rglob("*") if f.is_file()}
     assert taken == {name: REMOTE[name] for name in wanted_files(list(REMOTE))}
@@ -283,54 +289,55 @@ def test_downloads_once_and_then_asks_nobody(tmp_path: Path, served: Loopback) -
     assert (again, len(served.seen)) == (source, asked)
 
 
-def test_a_commit_is_asked_of_the_hub(tmp_path: Path, served: Loopback) -> None:
-    assert store(tmp_path, hub_url=served.url("")).ensure(entry(revision=NEW)).revision == NEW
+def test_a_commit_is_asked_of_the_hub(tmp_path: Path, served: HubServer) -> None:
+    assert store(tmp_path, hub_url=served.url).ensure(entry(revision=NEW)).revision == NEW
     assert served.seen[0].path.endswith(f"/revision/{NEW}")
 
 
-def test_the_token_goes_with_every_request(tmp_path: Path, served: Loopback) -> None:
-    Store(tmp_path, volumes=(), token="hf_sesame", hub_url=served.url("")).ensure(entry())
-    assert {seen.headers["Authorization"] for seen in served.seen} == {"Bearer hf_sesame"}
+def test_the_token_goes_with_every_request_to_the_hub_and_to_no_other_host(tmp_path: Path, served: HubServer) -> None:
+    Store(tmp_path, volumes=(), token="hf_good", hub_url=served.url).ensure(entry())
+    assert served.tokens_seen == {"hf_good"}
+    assert served.tokens_at_the_store == {None}  # the large files' host is another, and gets no token
 
 
 def test_a_download_that_broke_off_is_not_taken_and_is_finished_the_next_time(
-    tmp_path: Path, served: Loopback
+    tmp_path: Path, served: HubServer
 ) -> None:
-    ours = store(tmp_path, hub_url=served.url(""))
+    ours = store(tmp_path, hub_url=served.url)
     vocabulary = f"/{MODEL}/resolve/{NEW}/tokenizer/vocab.json"
-    whole, served.routes[vocabulary] = served.routes[vocabulary], refusal(403, "")
+    served.instead[vocabulary] = refusal(403, "")
     with pytest.raises(ModelUnavailable, match="cannot be fetched"):
         ours.ensure(entry())
     assert ours.find(entry()) is None
-    served.routes[vocabulary] = whole
+    del served.instead[vocabulary]
     source = ours.ensure(entry())
     assert (source.path / "tokenizer/vocab.json").read_bytes() == REMOTE["tokenizer/vocab.json"]
-    fetched = [seen.path for seen in served.seen if seen.method == "GET" and seen.path.endswith(".safetensors")]
-    assert len(fetched) == 1
+    assert set(served.gets.values()) == {1}
 
 
 def test_a_repository_without_safetensors_is_refused(tmp_path: Path) -> None:
     files = {n: d for n, d in REMOTE.items() if not n.endswith(".safetensors")}
-    with hub(MODEL, NEW, files) as server, pytest.raises(ModelUnavailable, match="in safetensors nor a GGUF"):
-        store(tmp_path, hub_url=server.url("")).ensure(entry())
+    with hub_server() as server, pytest.raises(ModelUnavailable, match="only as pickles, which run code"):
+        server.add(MODEL, files)
+        store(tmp_path, hub_url=server.url).ensure(entry())
 
 
 @pytest.mark.parametrize(
     ("status", "code", "complaint"),
     [
         (404, "RepoNotFound", f"the hub has no '{MODEL}'"),
-        (401, "", f"the hub has no '{MODEL}', or HF_TOKEN may not see it"),
-        (401, "GatedRepo", f"'{MODEL}' is gated; accept its terms and set HF_TOKEN"),
+        (401, "", f"the hub has no '{MODEL}', or it is private and needs HF_TOKEN"),
+        (401, "GatedRepo", f"'{MODEL}' is gated: accept its terms at http.*/{MODEL} and set HF_TOKEN"),
         (403, "GatedRepo", f"'{MODEL}' is gated"),
-        (404, "RevisionNotFound", "cannot be fetched: RevisionNotFoundError"),
+        (404, "RevisionNotFound", f"'{MODEL}' has no revision 'main'"),
         (500, "", "cannot be fetched"),
     ],
 )
 def test_a_refusal_of_the_hub_is_said_in_words(
-    tmp_path: Path, served: Loopback, status: int, code: str, complaint: str
+    tmp_path: Path, served: HubServer, status: int, code: str, complaint: str
 ) -> None:
-    served.routes[f"/api/models/{MODEL}/revision/main"] = refusal(status, code)
-    ours = store(tmp_path, hub_url=served.url(""))
+    served.instead[f"/api/models/{MODEL}/revision/main"] = refusal(status, code)
+    ours = store(tmp_path, hub_url=served.url)
     with pytest.raises(ModelUnavailable, match=complaint):
         ours.ensure(entry())
     with pytest.raises(ModelUnavailable, match=complaint):
@@ -345,18 +352,18 @@ def test_a_hub_that_nobody_reaches_is_said_in_words(tmp_path: Path) -> None:
             store(tmp_path, hub_url=url).ensure(entry())
 
 
-def test_an_answer_that_breaks_off_is_said_in_words(tmp_path: Path, served: Loopback) -> None:
-    served.routes[f"/api/models/{MODEL}/revision/main"] = cut_short
-    with pytest.raises(ModelUnavailable, match="cannot be fetched"):
-        store(tmp_path, hub_url=served.url("")).ensure(entry())
+def test_an_answer_that_breaks_off_is_said_in_words(tmp_path: Path, served: HubServer) -> None:
+    served.instead[f"/api/models/{MODEL}/revision/main"] = cut_short
+    with pytest.raises(ModelUnavailable, match=f"'{MODEL}'"):
+        store(tmp_path, hub_url=served.url).ensure(entry())
 
 
-def test_the_hub_is_asked_whether_it_has_a_model_without_downloading_it(tmp_path: Path, served: Loopback) -> None:
-    store(tmp_path, hub_url=served.url("")).check(entry())
+def test_the_hub_is_asked_whether_it_has_a_model_without_downloading_it(tmp_path: Path, served: HubServer) -> None:
+    store(tmp_path, hub_url=served.url).check(entry())
     assert [seen.path for seen in served.seen] == [f"/api/models/{MODEL}/revision/main"]
 
 
-def test_offline_asks_nobody_and_says_what_to_do(tmp_path: Path, served: Loopback) -> None:
+def test_offline_asks_nobody_and_says_what_to_do(tmp_path: Path, served: HubServer) -> None:
     """In a process of its own: huggingface_hub reads HF_HUB_OFFLINE when it is imported."""
     code = """
 import sys
@@ -370,7 +377,7 @@ except ModelUnavailable as exc:
     print(exc.message)
 """
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path), served.url(""), MODEL],
+        [sys.executable, "-c", code, str(tmp_path), served.url, MODEL],
         env=inherited(HF_HUB_OFFLINE="1"),
         cwd=ROOT,
         capture_output=True,
@@ -386,9 +393,9 @@ PARTS = [f"big-0000{n}-of-00002.gguf" for n in (1, 2)]
 QUANTISED: dict[str, bytes] = {
     "README.md": b"# Text",
     "config.json": b"{}",
-    "small-q4.gguf": b"GGUF four",
-    "small-q8.gguf": b"GGUF eight",
-    **{name: f"GGUF {name}".encode() for name in PARTS},
+    "small-q4.gguf": header(ARCHITECTURE) + b"four",
+    "small-q8.gguf": header(ARCHITECTURE) + b"eight",
+    **{name: header(ARCHITECTURE) + name.encode() for name in PARTS},
 }
 
 
@@ -418,7 +425,7 @@ def test_the_parts_of_a_file_are_known_by_the_name_of_any() -> None:
     ],
 )
 def test_one_gguf_file_is_taken_in_all_its_parts(files: list[str], names: list[str], taken: list[str]) -> None:
-    assert gguf_files(text_entry(TEXT, *files), names) == taken
+    assert gguf_files(TEXT, files, names) == taken
 
 
 @pytest.mark.parametrize(
@@ -435,13 +442,14 @@ def test_one_gguf_file_is_taken_in_all_its_parts(files: list[str], names: list[s
 )
 def test_a_choice_that_is_missing_or_not_there_is_refused(files: list[str], names: list[str], complaint: str) -> None:
     with pytest.raises(ModelUnavailable, match=complaint):
-        gguf_files(text_entry(TEXT, *files), names)
+        gguf_files(TEXT, files, names)
 
 
 @pytest.mark.parametrize(("file", "taken"), [("small-q4.gguf", ["small-q4.gguf"]), (PARTS[0], PARTS)])
 def test_only_the_file_that_is_named_is_downloaded(tmp_path: Path, file: str, taken: list[str]) -> None:
-    with hub(TEXT, NEW, QUANTISED) as server:
-        ours = store(tmp_path, hub_url=server.url(""))
+    with hub_server() as server:
+        server.add(TEXT, QUANTISED, NEW)
+        ours = store(tmp_path, hub_url=server.url)
         source = ours.ensure(text_entry(TEXT, file, context=64))
         assert (source.path.name, source.revision, source.options) == (file, NEW, {"context": 64})
         assert sorted(f.name for f in source.path.parent.iterdir()) == taken
@@ -454,16 +462,18 @@ def test_only_the_file_that_is_named_is_downloaded(tmp_path: Path, file: str, ta
 
 
 def test_a_second_file_of_a_repository_is_downloaded_beside_the_first(tmp_path: Path) -> None:
-    with hub(TEXT, NEW, QUANTISED) as server:
-        ours = store(tmp_path, hub_url=server.url(""))
+    with hub_server() as server:
+        server.add(TEXT, QUANTISED, NEW)
+        ours = store(tmp_path, hub_url=server.url)
         first, second = (ours.ensure(text_entry(TEXT, name)).path for name in ("small-q4.gguf", "small-q8.gguf"))
     assert first.parent == second.parent
     assert second.read_bytes() == QUANTISED["small-q8.gguf"]
 
 
 def test_a_file_that_the_repository_has_not_is_refused_before_any_download(tmp_path: Path) -> None:
-    with hub(TEXT, NEW, QUANTISED) as server:
-        ours = store(tmp_path, hub_url=server.url(""))
+    with hub_server() as server:
+        server.add(TEXT, QUANTISED, NEW)
+        ours = store(tmp_path, hub_url=server.url)
         for ask in (ours.ensure, ours.check):
             with pytest.raises(ModelUnavailable, match=r"has no other\.gguf; it has: small-q4.gguf"):
                 ask(text_entry(TEXT, "other.gguf"))
@@ -509,3 +519,249 @@ def test_a_large_file_is_sampled_for_its_revision(tmp_path: Path) -> None:
         revisions.append(store(tmp_path).ensure(text_entry(str(file))).revision)
     assert all(revision.startswith("sampled-") for revision in revisions)
     assert len(set(revisions)) == 3
+
+
+WEIGHTS = "unet/diffusion_pytorch_model.fp16.safetensors"
+
+
+def test_progress_is_told_in_bytes_while_the_model_arrives(tmp_path: Path, served: HubServer) -> None:
+    gate, told = threading.Event(), list[Transfer]()
+    served.faults[WEIGHTS] = [held(gate)]
+
+    def tell(moment: Transfer) -> None:
+        told.append(moment)
+        if moment.done:
+            gate.set()
+
+    store(tmp_path, hub_url=served.url).ensure(entry(), on_download=tell)
+    chosen = sum(len(REMOTE[name]) for name in wanted_files(list(REMOTE)))
+    assert told[0] == Transfer(0, 0)
+    assert told[-1].total == chosen
+    assert 0 < told[-1].done < chosen
+
+
+def in_thread(work: Callable[[], object]) -> tuple[threading.Thread, list[object]]:
+    ended: list[object] = []
+
+    def run() -> None:
+        try:
+            ended.append(work())
+        except BaseException as exc:  # noqa: BLE001 looked at by the test
+            ended.append(exc)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread, ended
+
+
+def test_a_cancelled_job_leaves_at_once_and_the_download_goes_on_for_the_others(
+    tmp_path: Path, served: HubServer
+) -> None:
+    gate, arrived, cancel = threading.Event(), threading.Event(), CancelToken()
+    served.faults[WEIGHTS] = [held(gate, arrived)]
+    ours = store(tmp_path, hub_url=served.url)
+    stays, got = in_thread(lambda: ours.ensure(entry()))
+    leaves, left = in_thread(lambda: ours.ensure(entry(), check=cancel.check))
+    assert arrived.wait(30)
+    cancel.cancel("enough")
+    leaves.join()
+    assert isinstance(left[0], Cancelled)
+    assert not got
+    gate.set()
+    stays.join()
+    assert isinstance(got[0], ModelSource)
+    assert set(served.gets.values()) == {1}
+
+
+def test_when_the_last_job_is_cancelled_the_download_ends_and_whole_files_are_kept(
+    tmp_path: Path, served: HubServer
+) -> None:
+    gate, arrived, cancel = threading.Event(), threading.Event(), CancelToken()
+    served.faults[WEIGHTS] = [held(gate, arrived)]
+    ours = store(tmp_path, hub_url=served.url)
+    leaves, left = in_thread(lambda: ours.ensure(entry(), check=cancel.check))
+    assert arrived.wait(30)
+    cancel.cancel("enough")
+    leaves.join()
+    assert isinstance(left[0], Cancelled)
+    gate.set()
+    ours.close()  # waits for it
+    assert locks(tmp_path, MODEL) == []
+    assert ours.find(entry()) is None
+    assert store(tmp_path, hub_url=served.url).ensure(entry()).revision == NEW
+    assert served.gets == {n: 2 if n == WEIGHTS else 1 for n in wanted_files(list(REMOTE))}
+
+
+def test_a_flipped_byte_is_found_by_hash_named_and_repaired(tmp_path: Path, served: HubServer) -> None:
+    ours = store(tmp_path, hub_url=served.url)
+    weights = ours.ensure(entry()).path / WEIGHTS
+    (model,) = [m for m in ours.stored() if m.model_id == MODEL]
+    assert ours.verify(model) == []
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    assert ours.find(entry()) is not None  # at load sizes are compared, no more
+    damaged = ours.verify(model)
+    assert [str(d) for d in damaged] == [f"{WEIGHTS} has the right size and the wrong sha256"]
+    assert weights.exists()
+    served.gets.clear()
+    assert ours.repair(entry(), model, damaged).revision == NEW
+    assert served.gets == {WEIGHTS: 1}
+    assert ours.verify(model) == []
+
+
+def test_missing_truncated_and_unreadable_files_are_named_by_verify(tmp_path: Path, served: HubServer) -> None:
+    ours = store(tmp_path, hub_url=served.url)
+    path = ours.ensure(entry()).path
+    (model,) = [m for m in ours.stored() if m.model_id == MODEL]
+    (path / "unet/config.json").unlink()
+    os.truncate(path / WEIGHTS, 7)
+    assert {d.name: d.what for d in ours.verify(model)} == {
+        "unet/config.json": "is missing",
+        WEIGHTS: f"has 7 bytes and should have {len(REMOTE[WEIGHTS])}",
+    }
+    (model,) = [m for m in ours.stored() if m.model_id == MODEL]
+    assert not model.complete
+
+
+def test_another_tools_model_is_verified_by_the_names_of_its_blobs(tmp_path: Path) -> None:
+    snapshot = write_cached(tmp_path, MODEL, OLD)
+    blobs = snapshot.parent.parent / "blobs"
+    weights = "unet/diffusion_pytorch_model.safetensors"
+    for name, hashed in (
+        (weights, hashlib.sha256(FILES[weights]).hexdigest()),
+        ("unet/config.json", git_sha1(b"{}")),
+    ):
+        (snapshot / name).unlink()
+        (blobs / hashed).write_bytes(FILES[name])
+        (snapshot / name).symlink_to(blobs / hashed)
+    ours = store(tmp_path)
+    (model,) = [m for m in ours.stored() if m.model_id == MODEL]
+    assert (model.revision, model.complete, model.ours, model.last_used) == (OLD, True, False, None)
+    assert model.bytes == sum(len(data) for data in FILES.values())
+    assert ours.verify(model) == []
+    (snapshot / weights).resolve().write_bytes(b"weightz")
+    (snapshot / "unet/config.json").resolve().write_bytes(b"[]")
+    assert {d.name for d in ours.verify(model)} == {weights, "unet/config.json"}
+    with pytest.raises(ModelUnavailable, match="downloaded by another tool"):
+        ours.repair(entry(), model, ours.verify(model))
+
+
+def test_what_is_stored_is_told_with_all_that_a_table_needs(tmp_path: Path, served: HubServer) -> None:
+    ours = Store(tmp_path, volumes=(), hub_url=served.url, pinned=[(MODEL, NEW)])
+    source = ours.ensure(entry())
+    (model,) = [m for m in ours.stored() if m.model_id == MODEL]
+    assert (model.revision, model.path, model.pinned, model.complete, model.in_use, model.ours) == (
+        NEW, source.path, True, True, False, True,
+    )  # fmt: skip
+    assert model.bytes == sum(len(REMOTE[name]) for name in wanted_files(list(REMOTE)))
+    assert model.last_used == pytest.approx(time.time(), abs=3600)
+    with ours.hold(entry(), source):
+        assert [m.in_use for m in ours.stored() if m.model_id == MODEL] == [True]
+
+
+def test_what_is_on_the_volume_is_told_where_the_hub_cannot_be_reached(tmp_path: Path, served: HubServer) -> None:
+    store(tmp_path, hub_url=served.url).ensure(entry())
+    with pytest.raises(ModelUnavailable, match=f"ConnectError .*; on the volume: {MODEL}") as caught:
+        store(tmp_path).ensure(entry("Ours/Other"))
+    assert caught.value.detail == {"reason": "unreachable"}
+
+
+PICKLED = {n: d for n, d in REMOTE.items() if not n.endswith(".safetensors")}
+PICKLE = "unet/diffusion_pytorch_model.bin"
+
+
+def test_a_repository_of_pickles_is_refused_with_the_reason(tmp_path: Path, served: HubServer) -> None:
+    served.add("Ours/Pickled", PICKLED)
+    ours = store(tmp_path, hub_url=served.url)
+    for ask in (ours.ensure, ours.check):
+        with pytest.raises(ModelUnavailable, match=f"offers {PICKLE} only as pickles, which run code") as caught:
+            ask(entry("Ours/Pickled"))
+        assert caught.value.detail == {"reason": "pickles"}
+    assert not served.gets
+
+
+def test_a_component_that_is_only_pickled_is_refused(tmp_path: Path, served: HubServer) -> None:
+    more = {"vae/config.json": b"{}", "vae/diffusion_pytorch_model.bin": b"p", "vae/openvino_model.bin": b"no pickle"}
+    served.add("Ours/Pickled", {**REMOTE, **more})
+    with pytest.raises(ModelUnavailable, match=r"offers vae/diffusion_pytorch_model\.bin only as pickles"):
+        store(tmp_path, hub_url=served.url).ensure(entry("Ours/Pickled"))
+
+
+def test_a_pickle_is_taken_where_models_json_names_its_hash(tmp_path: Path, served: HubServer) -> None:
+    served.add("Ours/Pickled", PICKLED)
+    sha256 = hashlib.sha256(PICKLED[PICKLE]).hexdigest()
+    allowed = entry("Ours/Pickled").model_copy(update={"pickles": {PICKLE: sha256.upper()}})
+    ours = store(tmp_path, hub_url=served.url)
+    source = ours.ensure(allowed)
+    assert (source.path / PICKLE).read_bytes() == PICKLED[PICKLE]
+    assert ours.ensure(allowed, on_download=never) == source
+    assert ours.find(entry("Ours/Pickled")) is None  # another entry, which does not allow it
+
+
+def test_another_pickle_than_the_allowed_one_is_refused(tmp_path: Path, served: HubServer) -> None:
+    served.add("Ours/Pickled", PICKLED)
+    wrong = entry("Ours/Pickled").model_copy(update={"pickles": {PICKLE: "0" * 64}})
+    with pytest.raises(ModelUnavailable, match="its sha256 differs"):
+        store(tmp_path, hub_url=served.url).ensure(wrong)
+    assert not served.gets
+
+
+def test_processes_that_ask_at_once_download_once(tmp_path: Path, served: HubServer) -> None:
+    served.always = slow(0.2)
+    workers = [worker(tmp_path, served.url, MODEL) for _ in range(5)]
+    said = answers(workers)
+    assert said == [f"{NEW} {len(REMOTE['model_index.json'])}"] * 5
+    assert served.gets == dict.fromkeys(wanted_files(list(REMOTE)), 1)
+    assert len([seen for seen in served.seen if seen.path.startswith("/api/")]) == 1
+    assert locks(tmp_path, MODEL) == []
+
+
+def test_when_the_one_that_downloads_is_killed_another_takes_over(tmp_path: Path, served: HubServer) -> None:
+    gate, arrived = threading.Event(), threading.Event()
+    served.faults[WEIGHTS] = [held(gate, arrived)]
+    workers = [worker(tmp_path, served.url, MODEL) for _ in range(3)]
+    assert arrived.wait(60)
+    holder = read_holder(tmp_path / folder_name(MODEL))
+    assert holder is not None
+    (victim,) = [process for process in workers if process.pid == holder.pid]
+    victim.kill()
+    victim.communicate()
+    gate.set()
+    said = answers([process for process in workers if process is not victim])
+    assert [line.split()[0] for line in said] == [NEW, NEW]
+    assert served.gets == {n: 2 if n == WEIGHTS else 1 for n in wanted_files(list(REMOTE))}
+    assert locks(tmp_path, MODEL) == []
+
+
+def test_the_lease_of_one_killed_after_publishing_is_given_back(tmp_path: Path, served: HubServer) -> None:
+    ours = store_in(tmp_path, served.url)
+    source = ours.ensure(entry())
+    assert Waiter(source.path.parent.parent, Timing(0.05, 0.2)).attempt()  # never a heartbeat
+    assert locks(tmp_path, MODEL)
+    quick = Store(tmp_path, volumes=(), timing=Timing(0.05, 0.2))
+    assert quick.ensure(entry()) == source  # at once, whoever has the lease
+    while locks(tmp_path, MODEL):  # ends, or the test's time does
+        time.sleep(0.01)
+
+
+def test_a_worker_on_a_volume_that_can_only_be_read_finds_and_holds(tmp_path: Path, served: HubServer) -> None:
+    source = store(tmp_path, hub_url=served.url).ensure(entry())
+    script = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from pathlib import Path
+from shared.models.store import Store
+from tests.shared.models.together import entry_of
+store = Store(Path({str(tmp_path)!r}), volumes=())
+source = store.ensure(entry_of({MODEL!r}))
+with store.hold(entry_of({MODEL!r}), source):
+    store.loaded([source])
+    print(source.revision)
+"""
+    mount = f'mount --bind -o ro {tmp_path} {tmp_path} && exec "$0" "$@"'
+    if subprocess.run(["unshare", "-rm", "sh", "-c", mount, "true"], capture_output=True).returncode:
+        pytest.skip("no volume can be mounted here")
+    command = ["unshare", "-rm", "sh", "-c", mount, sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=ROOT, env=inherited(), capture_output=True, text=True)
+    assert done.stdout.strip() == source.revision, done.stderr

@@ -59,19 +59,19 @@ def instruct_pix2pix(folder: Path) -> Path:
 def stable_diffusion_xl(folder: Path) -> Path:
     """As SDXL: two text encoders, whose outputs the UNet gets side by side."""
     torch.manual_seed(1)
-    config = encoders.CLIPTextConfig(**TEXT)
+    second = encoders.CLIPTextConfig(**{**TEXT, "hidden_size": 24, "projection_dim": 24})
     models.StableDiffusionXLPipeline(
         vae=_vae(),
-        text_encoder=encoders.CLIPTextModel(config),
-        text_encoder_2=encoders.CLIPTextModelWithProjection(config),
+        text_encoder=encoders.CLIPTextModel(encoders.CLIPTextConfig(**TEXT)),
+        text_encoder_2=encoders.CLIPTextModelWithProjection(second),
         tokenizer=_tokenizer(),
         tokenizer_2=_tokenizer(),
         unet=_unet(
             4,
-            cross_attention_dim=32,
+            cross_attention_dim=16 + 24,
             addition_embed_type="text_time",
             addition_time_embed_dim=8,
-            projection_class_embeddings_input_dim=16 + 6 * 8,
+            projection_class_embeddings_input_dim=24 + 6 * 8,
         ),
         scheduler=models.EulerDiscreteScheduler(**NOISE, timestep_spacing="leading"),
     ).save_pretrained(folder)

@@ -1,0 +1,59 @@
+"""Models in a folder or a file of the user's own; their revision is a hash of what they are."""
+
+import hashlib
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import BinaryIO
+
+from shared.models.catalog import Entry
+from shared.models.wanted import TEXTS, parts_of
+from shared.models.whole import is_whole
+from shared.schemas import ModelSource
+
+HASHED_WHOLE = 2**30  # bytes; a larger file is sampled, since a cold start must not read it twice
+SAMPLES = 64
+SAMPLE = 2**20
+
+
+def in_folder(entry: Entry, path: Path) -> ModelSource | None:
+    """The model in a folder, or in a file, that is no cache."""
+    if path.is_file():
+        parts = [path.with_name(part) for part in parts_of(path.name)]
+        if not all(part.is_file() for part in parts):
+            return None
+        return ModelSource(entry.model_id, _revision(path.parent, parts), path, entry.options)
+    if not is_whole(path, entry.files):
+        return None
+    if entry.files:
+        parts = [path / part for part in parts_of(entry.files[0])]
+        return ModelSource(entry.model_id, _revision(path, parts), parts[0], entry.options)
+    files = sorted(f for f in path.rglob("*") if f.is_file() and f.suffix in (*TEXTS, ".safetensors", ".gguf"))
+    return ModelSource(entry.model_id, _revision(path, files), path, entry.options)
+
+
+def _revision(folder: Path, files: Sequence[Path]) -> str:
+    """`sha256-...` of the files; `sampled-...` where one is too large to be read for that."""
+    state = tuple((f.relative_to(folder).as_posix(), f.stat().st_size, f.stat().st_mtime_ns) for f in files)
+    kind = "sampled" if any(size > HASHED_WHOLE for _, size, _ in state) else "sha256"
+    return f"{kind}-{_digest(folder, state)[:16]}"
+
+
+@lru_cache(maxsize=64)
+def _digest(path: Path, state: tuple[tuple[str, int, int], ...]) -> str:
+    """The hash of a folder's files; read again only when `state` (names, sizes, times) is another."""
+    digest = hashlib.sha256()
+    for name, size, _ in state:
+        with (path / name).open("rb") as file:
+            content = _sampled(file, size) if size > HASHED_WHOLE else hashlib.file_digest(file, "sha256").digest()
+            digest.update(name.encode() + content)
+    return digest.hexdigest()
+
+
+def _sampled(file: BinaryIO, size: int) -> bytes:
+    """The hash of a file's length and of pieces of it, from its first to its last."""
+    digest = hashlib.sha256(str(size).encode())
+    for n in range(SAMPLES):
+        file.seek((size - SAMPLE) * n // (SAMPLES - 1))
+        digest.update(file.read(SAMPLE))
+    return digest.digest()

@@ -1,0 +1,151 @@
+"""Models that the store has published: a folder of real files, and beside it a marker that says which they are."""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import uuid
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from shared.models.checks import Damaged, Record, check_file
+from shared.models.hub import Remote
+from shared.models.walk import files_below
+
+MARKER = ".published-{}.json"
+
+
+@dataclass(frozen=True)
+class Marker:
+    """What a published snapshot consists of."""
+
+    model_id: str
+    commit: str
+    files: dict[str, Record]
+    shared: bool = False  # files of another tool are in the folder too, so it is not ours to delete
+    at: str = ""
+    by: str = ""
+
+    def total(self) -> int:
+        """Bytes of all its files."""
+        return sum(record.size for record in self.files.values())
+
+
+def marker_path(repo: Path, commit: str) -> Path:
+    """Where the marker of a snapshot is."""
+    return repo / MARKER.format(commit)
+
+
+def snapshot_path(repo: Path, commit: str) -> Path:
+    """Where the files of a snapshot are."""
+    return repo / "snapshots" / commit
+
+
+def read_marker(repo: Path, commit: str) -> Marker | None:
+    """The marker of a snapshot; None where there is none that can be read."""
+    try:
+        told: dict[str, Any] = json.loads(marker_path(repo, commit).read_text())
+        files = {str(name): Record(int(f["size"]), str(f["sha256"])) for name, f in told.pop("files").items()}
+        return Marker(files=files, **told)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def markers(repo: Path) -> list[Marker]:
+    """The markers of all snapshots of a model."""
+    commits = (file.name[len(".published-") : -len(".json")] for file in repo.glob(MARKER.format("*")))
+    return [marker for commit in sorted(commits) if (marker := read_marker(repo, commit))]
+
+
+def publish(repo: Path, incoming: Path, marker: Marker) -> Path:
+    """Make the incoming folder, whose files have been checked, the snapshot of its commit; by one rename.
+
+    Where the snapshot is there already (with fewer files, or with damaged ones) its files are replaced one by one.
+
+    Raises:
+        FileNotFoundError: the incoming folder was taken over by another process.
+    """
+    snapshot = snapshot_path(repo, marker.commit)
+    shutil.rmtree(incoming / ".cache", ignore_errors=True)
+    if not snapshot.exists():
+        snapshot.parent.mkdir(parents=True, exist_ok=True)
+        _write_marker(repo, marker)  # first: it counts only when every file that it names is there
+        incoming.rename(snapshot)
+        return snapshot
+    before = read_marker(repo, marker.commit)
+    for file in list(files_below(incoming)):
+        target = snapshot / file.relative_to(incoming)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file.replace(target)
+    incoming.rename(incoming.with_name(f"{incoming.name}-done"))  # fails where another took it over in between
+    shutil.rmtree(incoming.with_name(f"{incoming.name}-done"), ignore_errors=True)
+    files = {**(before.files if before else {}), **marker.files}
+    shared = before.shared if before else True
+    _write_marker(repo, Marker(marker.model_id, marker.commit, files, shared))
+    return snapshot
+
+
+def _write_marker(repo: Path, marker: Marker) -> None:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    made = {**asdict(marker), "at": now, "by": f"{socket.gethostname()}:{os.getpid()}"}
+    replace_text(marker_path(repo, marker.commit), json.dumps(made, indent=1))
+
+
+def write_ref(repo: Path, revision: str, commit: str) -> None:
+    """Let a branch stand for a commit, as `refs/main` does."""
+    ref = repo / "refs" / revision
+    ref.parent.mkdir(parents=True, exist_ok=True)
+    replace_text(ref, commit)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file so that nobody ever reads half of it."""
+    unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with unfinished.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def wrong_sizes(repo: Path, marker: Marker) -> list[str]:
+    """What is missing or has another size than published; fast, for every load."""
+    snapshot = snapshot_path(repo, marker.commit)
+    wrong = []
+    for name, record in marker.files.items():
+        try:
+            size = (snapshot / name).stat().st_size
+        except OSError:
+            wrong.append(f"{name} is missing")
+            continue
+        if size != record.size:
+            wrong.append(f"{name} has {size:,} bytes and should have {record.size:,}")
+    return wrong
+
+
+def damages(repo: Path, marker: Marker) -> list[Damaged]:
+    """Every file that is missing or differs from what was published, by hash; reads all of them."""
+    found = []
+    for name, record in marker.files.items():
+        path = snapshot_path(repo, marker.commit) / name
+        try:
+            check_file(path, Remote(name, record.size, record.sha256))
+        except FileNotFoundError:
+            found.append(Damaged(name, "is missing"))
+        except OSError as exc:
+            found.append(Damaged(name, f"cannot be read ({exc.strerror})"))
+        except Damaged as exc:
+            found.append(exc)
+    return found
+
+
+def discard(repo: Path, commit: str, name: str) -> None:
+    """Remove a file that was found damaged, so that the next who wants the model fetches it again."""
+    with contextlib.suppress(FileNotFoundError):
+        (snapshot_path(repo, commit) / name).unlink()
