@@ -2,12 +2,14 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from platforms import models
+from platforms.endings import errors
 
 if TYPE_CHECKING:
     from shared.jobs.client import Client
@@ -18,6 +20,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(models.app, name="models")
 
 Where = Annotated[str | None, typer.Option("--endpoint", help="Name on record, or URL. Default: the last `up`.")]
 KeyEnv = Annotated[str | None, typer.Option(help="Variable that holds the endpoint's key.")]
@@ -35,7 +38,7 @@ def up(
     """Start endpoints with workers on this machine, one for pictures and one for text, until interrupted."""
     from platforms.local.foreground import serve
 
-    with _errors():
+    with errors():
         serve(workers=workers, port=port, data=data, strict=strict, as_json=as_json)
 
 
@@ -60,7 +63,7 @@ def run(
         given |= asked if pipeline == TEXT_GENERATION else {"prompt": prompt}
     if image is not None:
         given["image"] = _data_url(image)
-    with _errors():
+    with errors():
         client = _client(endpoint, pipeline, key_env)
         if pipeline == TEXT_GENERATION:
             run_text(client, given, out)
@@ -74,7 +77,7 @@ def status(job_id: JobId, endpoint: Where = None, key_env: KeyEnv = None) -> Non
     """Print a job's state as JSON; pictures as their sizes."""
     from platforms.watch import readable
 
-    with _errors():
+    with errors():
         job = _at_its_endpoint(lambda client: client.status(job_id), endpoint, key_env)
         typer.echo(json.dumps(readable(job), indent=2, ensure_ascii=False))
 
@@ -82,7 +85,7 @@ def status(job_id: JobId, endpoint: Where = None, key_env: KeyEnv = None) -> Non
 @app.command()
 def cancel(job_id: JobId, endpoint: Where = None, key_env: KeyEnv = None) -> None:
     """Cancel a job."""
-    with _errors():
+    with errors():
         typer.echo(_at_its_endpoint(lambda client: client.cancel(job_id), endpoint, key_env)["status"])
 
 
@@ -93,28 +96,13 @@ def demo(
     """See the whole system work: two endpoints, real workers, the demo models, pictures and text."""
     from platforms.local.demo import show
 
-    with _errors():
+    with errors():
         show(out)
 
 
 def main() -> None:
     """The entry point of the `pilotlight` command."""
     app()
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    """End the command with one line and exit code 1 instead of a traceback."""
-    from shared.errors import ENDINGS
-
-    try:
-        yield
-    except ENDINGS as error:
-        typer.secho(str(error), fg="red", err=True)
-        raise typer.Exit(1) from None
-    except OSError as error:
-        typer.secho(f"{error.filename or 'input/output'}: {error.strerror or error}", fg="red", err=True)
-        raise typer.Exit(1) from None
 
 
 def _client(endpoint: str | None, pipeline: str | None, key_env: str | None) -> "Client":

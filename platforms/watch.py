@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from rich import filesize
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -75,6 +76,18 @@ def without_pictures(body: Any) -> Any:
     return body
 
 
+def how_far(where: Mapping[str, Any]) -> str:
+    """The place in a stage as a person reads it: steps, or bytes while a model is downloaded; empty if not known."""
+    step, steps = where.get("step") or 0, where.get("steps")
+    if not steps:
+        return ""
+    if where.get("stage") != "downloading":
+        return f"step {step}/{steps}"
+    unit, name = filesize.pick_unit_and_suffix(steps, ["bytes", "kB", "MB", "GB", "TB"], 1000)
+    digits = 0 if unit == 1 else 1
+    return f"{step / unit:.{digits}f} of {steps / unit:.{digits}f} {name}"
+
+
 def _extension(url: str) -> str:
     path = url.partition(";")[0] if url.startswith("data:") else url.partition("?")[0]
     return path.replace("/", ".").split(".")[-1]
@@ -108,11 +121,10 @@ class _bar:  # noqa: N801 reads as a statement
         if not isinstance(where, dict):
             self._progress.update(self._task, description=str(body.get("status", "")).lower().replace("_", " "))
             return
-        step, steps = where.get("step"), where.get("steps")
         self._progress.update(
             self._task,
             description=where.get("stage", "running"),
-            completed=step or 0,
-            total=steps,
-            steps=f"step {step}/{steps}" if steps else "",
+            completed=where.get("step") or 0,
+            total=where.get("steps"),
+            steps=how_far(where),
         )

@@ -54,12 +54,7 @@ class Runner:
         self.settings = settings
         self.registry = registry
         self.planner = Planner(settings, registry)
-        self.store = Store(
-            settings.model_dir,
-            token=_plain(settings.hf_token),
-            max_bytes=None if settings.models_max_gb is None else int(settings.models_max_gb * 10**9),
-            pinned=[(e.model_id, e.revision) for e in self.planner.catalog.entries if e.pinned],
-        )
+        self.store = Store.from_settings(settings, self.planner.catalog)
         self.pool = Pool(self.device, on_change=self.store.loaded)
         self.lane = Lane(self._classify, self.pool.free)
         self.backlog = Backlog(clock)

@@ -6,11 +6,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 from shared.errors import ModelUnavailable
 from shared.models import inventory
 from shared.models.cached import is_usable, snapshot_of, why_not
-from shared.models.catalog import Entry
+from shared.models.catalog import Catalog, Entry
 from shared.models.checks import Damaged
 from shared.models.flights import Flights
 from shared.models.folders import in_folder
@@ -24,6 +25,7 @@ from shared.models.supply import Supply
 from shared.models.transfer import Transfer
 from shared.models.wanted import wanted
 from shared.schemas import ModelSource
+from shared.settings import Settings
 
 DEMO_MODELS = Path(__file__).parents[2] / "templates" / "demo_models"
 RUNPOD_CACHE = Path("/runpod-volume/huggingface-cache/hub")  # also where RunPod puts its cached models, lower-cased
@@ -60,6 +62,16 @@ class Store:
         )
         self._hub = Hub(hub_url, token)
         self._supply = Supply(self._hub, self.find, self._space, timing)
+
+    @classmethod
+    def from_settings(cls, settings: Settings, catalog: Catalog) -> Self:
+        """The store of this machine; what the catalog pins is never evicted for others."""
+        return cls(
+            settings.model_dir,
+            token=settings.hf_token.get_secret_value() if settings.hf_token else None,
+            max_bytes=None if settings.models_max_gb is None else int(settings.models_max_gb * 10**9),
+            pinned=[(e.model_id, e.revision) for e in catalog.entries if e.pinned],
+        )
 
     def roots(self) -> list[Path]:
         """The folders that may hold a Hugging Face cache, in the order in which they are read."""

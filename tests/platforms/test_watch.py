@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from platforms.text import run_text, summary
-from platforms.watch import readable, whole
+from platforms.watch import how_far, readable, whole
 from shared.errors import DeliveryFailed
 from shared.jobs.client import Client
 from tests.shared.jobs.scripted import Answer, Scripted
@@ -36,6 +36,20 @@ def test_a_status_is_shown_with_its_text_in_one() -> None:
     assert readable({"status": "IN_QUEUE"}) == {"status": "IN_QUEUE"}
     shown = readable({"output": {"images": [{"url": "data:image/png;base64,AAAA"}]}})
     assert shown["output"]["images"][0]["url"] == "data:image/png;base64,... (26 characters)"
+
+
+@pytest.mark.parametrize(
+    ("where", "shown"),
+    [
+        ({"stage": "running", "step": 3, "steps": 8}, "step 3/8"),
+        ({"stage": "downloading", "step": 1_200_000_000, "steps": 6_900_000_000}, "1.2 of 6.9 GB"),
+        ({"stage": "downloading", "step": 0, "steps": 250_000_000}, "0.0 of 250.0 MB"),
+        ({"stage": "downloading", "step": 5, "steps": 999}, "5 of 999 bytes"),
+        ({"stage": "downloading"}, ""),
+    ],
+)
+def test_a_download_is_shown_in_bytes_and_the_rest_in_steps(where: dict[str, Any], shown: str) -> None:
+    assert how_far(where) == shown
 
 
 def test_a_summary_says_what_is_known() -> None:
