@@ -1,5 +1,6 @@
 """Processes that die, as processes do."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -149,3 +150,5 @@ with LocalEndpoint(pathlib.Path({str(tmp_path)!r}), command={list(PLAIN)!r}, pos
         owner.kill()
         owner.wait()
         until(lambda: not worker.exists() or "\nState:\tZ" in worker.joinpath("status").read_text())
+    with contextlib.suppress(ProcessLookupError):  # the ping process of the SDK's plain worker outlives it
+        os.killpg(int(worker.name), signal.SIGKILL)
