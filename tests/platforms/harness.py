@@ -11,9 +11,11 @@ import requests
 from platforms.local.desk import Desk
 from platforms.local.server import LocalServer
 from platforms.local.webhooks import Post
+from tests.clock import Clock
 
 KEY = "client-key"
 TOKEN = "worker-token"
+WALL_TIME_S = 1_700_000_000.0
 PLAIN_WORKER = Path(__file__).with_name("plain_worker.py")
 
 
@@ -24,19 +26,6 @@ def until(condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
         assert time.monotonic() < deadline, "the condition did not come true"
         time.sleep(0.01)
     return value
-
-
-class FakeClock:
-    """Wall time that moves when told to."""
-
-    def __init__(self) -> None:
-        self.now = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += seconds
 
 
 class WebhookSink:
@@ -60,7 +49,7 @@ class Endpoint:
     def __init__(
         self, data_dir: Path, *, strict: bool = False, hold_s: float = 10.0, post: Post | None = None
     ) -> None:
-        self.clock = FakeClock()
+        self.clock = Clock(WALL_TIME_S)
         self.webhooks = WebhookSink()
         self.server = LocalServer(
             data_dir,

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -26,55 +27,45 @@ def env(tmp_path: Path) -> dict[str, str]:
     )
 
 
-def test_one_job_from_the_command_line(env: dict[str, str]) -> None:
-    job = json.dumps({"input": {"pipeline": "sleep", "ms": 1}})
-    done = subprocess.run(
-        [*WORKER, "--test_input", job], env=env, capture_output=True, text=True, timeout=60, check=False
+def worker(env: dict[str, str], *arguments: str, folder: Path | None = None) -> "subprocess.CompletedProcess[str]":
+    """A worker that has ended by itself."""
+    return subprocess.run(
+        [*WORKER, *arguments], env=env, cwd=folder, capture_output=True, text=True, timeout=60, check=False
     )
+
+
+def one_job(env: dict[str, str], **job: Any) -> "subprocess.CompletedProcess[str]":
+    """A worker that was given its only job on the command line."""
+    return worker(env, "--test_input", json.dumps({"input": job}))
+
+
+def test_one_job_from_the_command_line(env: dict[str, str]) -> None:
+    done = one_job(env, pipeline="sleep", ms=1)
     assert done.returncode == 0, done.stderr
     assert "Job result: {'output': {'metrics'" in done.stdout
 
 
 def test_a_wrong_job_from_the_command_line_fails_with_what_is_wrong(env: dict[str, str]) -> None:
-    job = json.dumps({"input": {"pipeline": "sleep", "ms": -1}})
-    done = subprocess.run(
-        [*WORKER, "--test_input", job], env=env, capture_output=True, text=True, timeout=60, check=False
-    )
+    done = one_job(env, pipeline="sleep", ms=-1)
     assert done.returncode == 1
     assert "invalid_input: ms: Input should be greater than or equal to 0" in done.stdout
 
 
 def test_one_job_from_a_file(env: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "test_input.json").write_text(json.dumps({"input": {"pipeline": "sleep", "ms": 1}}))
-    done = subprocess.run(WORKER, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    done = worker(env, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "completed successfully" in done.stdout
 
 
 def test_a_text_from_the_command_line(env: dict[str, str]) -> None:
-    job = json.dumps({"input": {"pieces": ["one ", "two"], "stream": False}})
-    done = subprocess.run(
-        [*WORKER, "--test_input", job],
-        env={**env, "PIPELINE": "tell"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = one_job({**env, "PIPELINE": "tell"}, pieces=["one ", "two"], stream=False)
     assert done.returncode == 0, done.stderr
     assert "Job result: {'output': ['one two']}" in done.stdout
 
 
 def test_a_wrong_text_from_the_command_line_fails_with_what_is_wrong(env: dict[str, str]) -> None:
-    job = json.dumps({"input": {"times": -1}})
-    done = subprocess.run(
-        [*WORKER, "--test_input", job],
-        env={**env, "PIPELINE": "tell"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = one_job({**env, "PIPELINE": "tell"}, times=-1)
     assert done.returncode == 1
     assert "invalid_input: times: Input should be greater than or equal to 0" in done.stdout
 

@@ -14,15 +14,9 @@ import pytest
 from platforms.local.workers import ROOT
 from platforms.runpod import sdk
 from shared.backlog import Backlog
+from tests.clock import Clock
 
 NOBODY: Any = None
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Platform:

@@ -1,9 +1,15 @@
-"""Checkpoints of random weights, made once a session."""
+"""Checkpoints of random weights, made once a session, and a runner for them."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from shared.runner import Runner
+from tests.shared.models.folders import write_files
+from tests.shared.runners import DEMO, SMALL, make
 
 Checkpoint = Callable[[str], Path]
 
@@ -24,3 +30,25 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
         return made[name]
 
     return folder
+
+
+@pytest.fixture(scope="module")
+def models(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A models.json: the demo model for both pipelines, one that finds all indecent, and a folder for `trouble`."""
+    folder = tmp_path_factory.mktemp("runner")
+    entries: list[dict[str, Any]] = [
+        {"pipeline": "text-to-image", "model_id": DEMO, "defaults": SMALL},
+        {"pipeline": "text-to-image", "model_id": str(checkpoint("sd-checked")), "defaults": SMALL},
+        {"pipeline": "text-to-image", "model_id": "demo/not-there"},
+        {"pipeline": "image-to-image", "model_id": DEMO, "defaults": SMALL},
+        {"pipeline": "trouble", "model_id": str(write_files(folder / "trouble"))},
+    ]
+    file = folder / "models.json"
+    file.write_text(json.dumps(entries))
+    return file
+
+
+@pytest.fixture(scope="module")
+def runner(models: Path) -> Runner:
+    """For all tests that leave nothing behind."""
+    return make(models)

@@ -11,6 +11,7 @@ import pytest
 from shared.errors import Cancelled, DeadlineExceeded, DeviceLost, InvalidInput, OutOfMemory, Ruin, forget_frames
 from shared.job import Job
 from shared.lane import Lane
+from tests.clock import Clock
 
 WAIT_S = 20
 
@@ -112,12 +113,12 @@ def test_a_job_cancelled_before_it_is_submitted_never_runs(lane: Lane) -> None:
 
 
 def test_a_job_over_its_deadline_stops_at_its_next_check(lane: Lane) -> None:
-    now = [0.0]
-    late = Held(job(clock=lambda: now[0], timeout_s=5))
+    clock = Clock()
+    late = Held(job(clock=clock, timeout_s=5))
     late.job.start_clock(default_timeout_s=600)
     ended = lane.submit(late.job, late)
     assert late.running.wait(WAIT_S)
-    now[0] = 5.1
+    clock.now = 5.1
     with pytest.raises(DeadlineExceeded):
         ended.result(WAIT_S)
 

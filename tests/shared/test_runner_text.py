@@ -15,6 +15,7 @@ from shared.errors import Cancelled, DeadlineExceeded, InvalidInput, NotFound, O
 from shared.job import Event, Job, Piece, Progress
 from shared.runner import Runner
 from shared.settings import Settings
+from tests.clock import Clock
 from tests.shared.models.folders import write_files
 
 WAIT_S = 60
@@ -140,15 +141,15 @@ def test_a_cancel_stops_the_text_within_one_piece(reciting: Runner) -> None:
 
 
 def test_a_text_over_its_deadline_stops(reciting: Runner) -> None:
-    now = [0.0]
+    clock = Clock()
 
     def one_second_a_piece(event: Event) -> None:
-        now[0] += isinstance(event, Piece)
+        clock.now += isinstance(event, Piece)
 
-    job = Job("job", {"words": ["x"] * 100}, events=one_second_a_piece, clock=lambda: now[0], timeout_s=5)
+    job = Job("job", {"words": ["x"] * 100}, events=one_second_a_piece, clock=clock, timeout_s=5)
     with pytest.raises(DeadlineExceeded):
         reciting.submit(job).result(WAIT_S)
-    assert now[0] == 6
+    assert clock.now == 6
 
 
 def test_out_of_memory_before_the_first_word_is_tried_again(reciting: Runner) -> None:

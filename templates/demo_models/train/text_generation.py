@@ -27,6 +27,7 @@ from templates.demo_models.train.conversations import (
 )
 from templates.demo_models.train.gguf_file import read_weights, write_gguf
 from templates.demo_models.train.llama import Llama, Shape
+from templates.demo_models.train.options import add_budget, make_parser
 
 VOCABULARY = 1280
 TOKENIZER_CONVERSATIONS = 10_000
@@ -134,15 +135,9 @@ def train(options: argparse.Namespace) -> None:
 
 
 def read_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
-    parser.add_argument("--resume", type=Path, help="model.gguf to go on from")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=2, help="changes the last bits of the result")
-    parser.add_argument("--minutes", type=float, default=15)
+    parser = make_parser(__doc__, resume="model.gguf to go on from")
+    add_budget(parser, minutes=15)
     parser.add_argument("--rate", type=float, default=LEARNING_RATE, help="learning rate")
-    parser.add_argument("--steps", type=int, help="instead of minutes: the same result on every run")
     return parser.parse_args()
 
 

@@ -26,6 +26,7 @@ from templates.demo_models.train.checkpoint import (
     make_denoiser,
     make_scheduler,
 )
+from templates.demo_models.train.options import add_budget, make_parser
 from templates.demo_models.train.phrasing import WORDS, loose_caption
 from templates.demo_models.train.tokenizer import train_tokenizer
 
@@ -133,17 +134,10 @@ def train(options: argparse.Namespace) -> None:
 
 
 def read_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
-    parser.add_argument("--resume", type=Path, help="checkpoint to go on from; its autoencoder is kept")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=2, help="changes the last bits of the result")
-    parser.add_argument("--vae-minutes", type=float, default=10)
-    parser.add_argument("--unet-minutes", type=float, default=28)
+    parser = make_parser(__doc__, resume="checkpoint to go on from; its autoencoder is kept")
+    add_budget(parser, stage="vae", minutes=10)
+    add_budget(parser, stage="unet", minutes=28)
     parser.add_argument("--unet-rate", type=float, default=LEARNING_RATE, help="learning rate; less where resumed")
-    parser.add_argument("--vae-steps", type=int, help="instead of minutes: the same result on every run")
-    parser.add_argument("--unet-steps", type=int, help="instead of minutes: the same result on every run")
     return parser.parse_args()
 
 

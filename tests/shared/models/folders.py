@@ -39,6 +39,11 @@ REMOTE: dict[str, bytes] = {
 }  # a repository as the hub has it
 
 
+def without(name: str) -> dict[str, bytes]:
+    """`FILES` but one."""
+    return {n: data for n, data in FILES.items() if n != name}
+
+
 def write_files(folder: Path, files: dict[str, bytes] = FILES) -> Path:
     """The files under the folder, which is returned."""
     for name, data in files.items():

@@ -10,21 +10,10 @@ import pytest
 
 from shared.models.lease import FOLDER, Lease, LeaseLost, Timing, Waiter, read_holder
 from shared.settings import inherited
+from tests.clock import Clock
 
 ROOT = Path(__file__).parents[3]
 QUIET = Timing(beat_s=3600, stale_s=10)  # no heartbeat by itself within a test
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 def waiter(repo: Path, clock: Clock) -> Waiter:

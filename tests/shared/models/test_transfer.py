@@ -3,18 +3,7 @@
 import pytest
 
 from shared.models.transfer import WINDOW_S, Meter, Transfer
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+from tests.clock import Clock
 
 
 def test_nothing_is_known_at_first(clock: Clock) -> None:

@@ -1,0 +1,105 @@
+"""What a worker serves, and what it reads, imports and loads before its first job."""
+
+import gc
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import handlers
+from shared.errors import InvalidInput, NotFound
+from shared.runner import Runner
+from shared.settings import Settings
+from tests.shared.runners import CHANGE, DEMO, DRAW, EXTRA, PAINT, ROOT, SMALL, Events, make, run
+
+
+def test_a_worker_of_one_pipeline_needs_no_name(models: Path) -> None:
+    only = make(models, pipeline="text-to-image")
+    assert only.planner.pipelines == ["text-to-image"]
+    assert run(only, DRAW, {"pipeline": None})["receipt"]["pipeline"] == "text-to-image"
+    with pytest.raises(InvalidInput, match="does not serve 'paint'; it serves: text-to-image"):
+        run(only, PAINT)
+
+
+def test_serves_what_has_a_model_and_what_needs_none(runner: Runner) -> None:
+    assert runner.planner.pipelines == ["text-to-image", "image-to-image", "trouble", "diptych", "mirror", "paint"]
+
+
+def test_a_worker_without_models_imports_no_torch(tmp_path: Path) -> None:
+    (tmp_path / "models.json").write_text("[]")
+    code = """
+import sys
+from pathlib import Path
+import handlers
+from shared.job import Job
+from shared.runner import Runner
+from shared.settings import Settings
+runner = Runner(Settings(models=Path(sys.argv[1])), handlers.Folders(Path(sys.argv[2])))
+runner.warm()
+runner.submit(Job("job", {"pipeline": "paint"})).result()
+print([name for name in ("torch", "diffusers", "transformers", "huggingface_hub") if name in sys.modules])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "models.json"), str(EXTRA)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_list_that_names_a_pipeline_without_a_handler_is_refused_at_the_start(tmp_path: Path) -> None:
+    file = tmp_path / "models.json"
+    file.write_text('[{"pipeline": "music", "model_id": "ours/other"}]')
+    with pytest.raises(NotFound, match=r"no pipeline 'music'; there are: .*text-to-image"):
+        make(file)
+
+
+@pytest.mark.parametrize("pipeline", ["text-to-image", "image-to-image"])
+def test_warm_models_are_loaded_before_the_first_job(tmp_path: Path, pipeline: str) -> None:
+    file = tmp_path / "models.json"
+    file.write_text(json.dumps([{"pipeline": pipeline, "model_id": DEMO, "defaults": SMALL, "warm": True}]))
+    warm, events = Runner(Settings(models=file, device="cpu"), handlers.Folders()), Events()
+    warm.warm()
+    assert (gc.isenabled(), gc.get_freeze_count() > 0) == (True, True)
+    gc.unfreeze()  # the other tests' objects are not this worker's
+    asked = DRAW if pipeline == "text-to-image" else CHANGE
+    first = run(warm, asked, events=events)["metrics"]
+    assert events.stages() == ["running", "delivering"]
+    assert {"device_s", "warm_s", "models"} <= set(first["cold_start"])
+    assert first["cold_start"]["models"][0]["files_s"] > 0
+    assert not {"cold_start", "loading"} & set(run(warm, asked)["metrics"])
+
+
+def test_the_job_that_loads_a_model_tells_where_the_time_went(tmp_path: Path) -> None:
+    file = tmp_path / "models.json"
+    file.write_text(json.dumps([{"pipeline": "text-to-image", "model_id": DEMO, "defaults": SMALL}]))
+    cold = make(file)
+    assert run(cold, DRAW)["metrics"]["loading"]["files_s"] > 0
+    assert "loading" not in run(cold, DRAW)["metrics"]
+
+
+def test_warm_models_on_a_network_volume_are_read_before_anything_is_imported(tmp_path: Path) -> None:
+    file = tmp_path / "models.json"
+    file.write_text(json.dumps([{"pipeline": "text-to-image", "model_id": DEMO, "defaults": SMALL, "warm": True}]))
+    code = """
+import sys
+from pathlib import Path
+import handlers
+from shared.models import readahead, volumes
+from shared.runner import Runner
+from shared.settings import Settings
+volumes.NETWORKS = ("",)
+runner = Runner(Settings(models=Path(sys.argv[1]), device="cpu"), handlers.Folders())
+runner.read_ahead()
+assert "torch" not in sys.modules
+(files,) = readahead._RUNNING
+print(readahead.finish(files).whole, sorted({file.parent.name for file in files}))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(file)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "True ['text_encoder', 'unet', 'vae']"
