@@ -47,6 +47,7 @@ def run(
     pipeline: Annotated[str, typer.Argument(help="Such as text-to-image.")],
     prompt: Annotated[str | None, typer.Option(help="What to make, or what to ask.")] = None,
     image: Annotated[Path | None, typer.Option(help="Picture to start from.", exists=True, dir_okay=False)] = None,
+    video: Annotated[Path | None, typer.Option(help="Video to work on.", exists=True, dir_okay=False)] = None,
     param: Annotated[list[str] | None, typer.Option(help="Any other parameter, as key=value.")] = None,
     endpoint: Where = None,
     key_env: KeyEnv = None,
@@ -61,8 +62,7 @@ def run(
     if prompt is not None:
         asked = {"messages": [{"role": "user", "content": prompt}]}  # to continue a text: --param prompt=...
         given |= asked if pipeline == TEXT_GENERATION else {"prompt": prompt}
-    if image is not None:
-        given["image"] = _data_url(image)
+    given |= {name: _data_url(file) for name, file in (("image", image), ("video", video)) if file is not None}
     with errors():
         client = _client(endpoint, pipeline, key_env)
         if pipeline == TEXT_GENERATION:

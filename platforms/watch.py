@@ -38,13 +38,13 @@ def run_job(
 
 
 def save(client: Client, job_id: str, output: Any, out: Path) -> list[Path]:
-    """Write the images and, beside them, the result with its receipt."""
+    """Write the images and videos and, beside them, the result with its receipt."""
     out.mkdir(parents=True, exist_ok=True)
     result = whole(output)
     files = []
-    for n, image in enumerate(result.get("images", [])):
-        files.append(out / f"{job_id}-{n}.{_extension(image['url'])}")
-        files[-1].write_bytes(client.download(image["url"]))
+    for n, made in enumerate([*result.get("images", []), *result.get("videos", [])]):
+        files.append(out / f"{job_id}-{n}.{_extension(made['url'])}")
+        files[-1].write_bytes(client.download(made["url"]))
     details = out / f"{job_id}.json"
     details.write_text(json.dumps(without_pictures(result), indent=2))
     return [*files, details]

@@ -2,23 +2,41 @@
 
 import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Protocol
 
 from shared.backlog import Backlog
 from shared.errors import InvalidInput, OutOfMemory, ResultTooLarge
 from shared.job import Job, Piece, Progress, Stage
 from shared.media.image import preview_data_url
 from shared.metrics import JobMetrics
-from shared.schemas import Made, Output
+from shared.schemas import FrameSink, Made, Output
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from shared.media.video_file import VideoFile
+    from shared.media.video_writer import VideoWriter
+
 PREVIEW_EVERY_S = 0.5
 Nested = Callable[["JobContext", str, dict[str, Any]], list[Made]]
+
+
+class Encoders(Protocol):
+    """Where a context's outputs become files, beside the device."""
+
+    def image(self, made: Made) -> "Future[Output]":
+        """Encode a picture."""
+
+    def open(self, width: int, height: int, fps: Fraction, audio: "VideoFile | None") -> "VideoWriter":
+        """Begin a video."""
+
+    def video(self, writer: "VideoWriter", seed: int | None, nsfw: bool) -> "Future[Output]":
+        """Finish a video of which all frames are written."""
 
 
 @dataclass
@@ -43,7 +61,7 @@ class JobContext:
         job: Job,
         metrics: JobMetrics,
         backlog: Backlog,
-        encode: Callable[[Made], "Future[Output]"],
+        encoders: Encoders,
         nested: Nested,
         *,
         streams: bool = False,
@@ -58,7 +76,7 @@ class JobContext:
         self._streams = streams
         self._room = room
         self._backlog = backlog
-        self._encode = encode
+        self._encoders = encoders
         self._nested = nested
         self._outputs: list[Future[Output]] = []
         self._seq = itertools.count(1)
@@ -124,7 +142,27 @@ class JobContext:
 
     def image(self, image: "Image", *, seed: int | None = None, nsfw: bool = False) -> None:
         """See schemas.Context."""
-        self._outputs.append(self._encode(Made(image, seed, nsfw)))
+        self._outputs.append(self._encoders.image(Made(image, seed, nsfw)))
+
+    @contextmanager
+    def video(
+        self,
+        width: int,
+        height: int,
+        fps: Fraction,
+        *,
+        audio: "VideoFile | None" = None,
+        seed: int | None = None,
+        nsfw: bool = False,
+    ) -> Iterator[FrameSink]:
+        """See schemas.Context."""
+        writer = self._encoders.open(width, height, fps, audio)
+        try:
+            yield writer
+        except BaseException:
+            writer.abort()
+            raise
+        self._outputs.append(self._encoders.video(writer, seed, nsfw))
 
     def text(self, piece: str, *, most: int | None = None) -> None:
         """See schemas.Context."""
@@ -197,6 +235,10 @@ class NestedContext:
     def image(self, image: "Image", *, seed: int | None = None, nsfw: bool = False) -> None:
         """Keep the image for the pipeline that asked for it."""
         self.made.append(Made(image, seed, nsfw))
+
+    def video(self, width: int, height: int, fps: Fraction, **more: Any) -> AbstractContextManager[FrameSink]:
+        """A pipeline that makes a video cannot be run by another one."""
+        raise InvalidInput("a pipeline that makes a video cannot be run by another pipeline")
 
     def check(self) -> None:
         """Stop where the outer job must."""

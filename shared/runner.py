@@ -1,21 +1,17 @@
 """One job from its input to its result: plan, get the model, run, deliver, sign."""
 
+import contextlib
 import gc
-import hashlib
-import importlib.metadata
-import json
 import secrets
 import time
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache
 from typing import Any
 
 from shared import device as devices
-from shared import logs, receipts
+from shared import logs, receipts, results
 from shared.backlog import Backlog
-from shared.context import JobContext, NestedContext, Written
+from shared.context import JobContext, NestedContext
 from shared.errors import (
     ENDINGS,
     Internal,
@@ -31,7 +27,8 @@ from shared.job import Clock, Job
 from shared.lane import Lane
 from shared.media.deliver import Deliverer
 from shared.media.fetch import Fetcher
-from shared.media.image import encode_image, image_inputs, pixels_sha256
+from shared.media.sizes import in_words
+from shared.media.source import MediaLimits, media_inputs
 from shared.metrics import JobMetrics
 from shared.models import readahead
 from shared.models.catalog import Entry
@@ -40,10 +37,11 @@ from shared.models.store import Store
 from shared.models.transfer import Transfer
 from shared.models.volumes import is_networked
 from shared.plan import Plan, Planner
-from shared.schemas import MEDIA_TYPES, Context, Handler, ImageFormat, Made, ModelSource, Output, Params, Registry
+from shared.schemas import Context, Handler, Made, ModelSource, Output, Params, Registry
 from shared.settings import Settings
 
 BESIDE_OUTPUTS = 2048  # bytes of a serialised result that are neither outputs, metrics nor receipt
+SURELY = 2  # a foretold size is refused when it is so many times the limit; else the file is stopped as it grows
 MAX_JOBS_AT_ONCE = 64  # prepared or delivered at the same time; the device still takes them one by one
 
 
@@ -66,6 +64,12 @@ class Runner:
             max_bytes=settings.max_media_bytes,
             timeout_s=settings.fetch_timeout_s,
             allow_private_hosts=settings.allow_private_hosts,
+        )
+        self._limits = MediaLimits(
+            settings.max_media_bytes,
+            settings.max_image_pixels,
+            settings.max_video_frames,
+            settings.max_video_seconds,
         )
         self._deliverer = Deliverer.from_settings(settings, self._fetcher)
         self._jobs = ThreadPoolExecutor(MAX_JOBS_AT_ONCE, thread_name_prefix="job")
@@ -160,7 +164,7 @@ class Runner:
             job,
             metrics,
             self.backlog,
-            self._encode_later(plan, metrics),
+            results.JobEncoders(plan.params, metrics, self._encoders, self._most_bytes(job, plan)),
             self._nested,
             streams=streams,
             room=job.result_limit,
@@ -186,11 +190,30 @@ class Runner:
         """Everything that needs no device: what the job names is checked, fetched and on disk before its turn."""
         self._deliverer.check(plan.envelope.delivery, job.s3_config, getattr(plan.params, "num_images_per_prompt", 1))
         self._load_media(plan.params, job, context)
+        self._check_room(job, plan)
         if plan.entry is None:
             return None
         return self.store.ensure(
             plan.entry, on_download=lambda moment: self._downloading(job, plan, context, moment), check=job.check
         )
+
+    def _most_bytes(self, job: Job, plan: Plan) -> int | None:
+        """The largest output that this job can have carried away; None where there is a place for any."""
+        if job.result_limit is None or self._deliverer.has_place(plan.envelope.delivery, job.s3_config):
+            return None
+        return (job.result_limit - BESIDE_OUTPUTS) * 3 // 4  # base64
+
+    def _check_room(self, job: Job, plan: Plan) -> None:
+        """Refuse now what nobody could carry, as far as that can be foretold."""
+        most = self._most_bytes(job, plan)
+        if most is None or plan.handler.expected_bytes is None:
+            return
+        expected = plan.handler.expected_bytes(plan.params)
+        if expected > SURELY * most:
+            raise ResultTooLarge(
+                f"the result would be about {in_words(expected)}, and the platform carries {in_words(most)}; "
+                "send delivery.put with a presigned URL, send s3Config, or set BUCKET_ENDPOINT_URL"
+            )
 
     def _downloading(self, job: Job, plan: Plan, context: JobContext, moment: Transfer) -> None:
         """The job waits for its model: steps are bytes."""
@@ -209,10 +232,10 @@ class Runner:
 
     def _load_media(self, params: Params, job: Job, context: JobContext) -> None:
         with context.metrics.measure("fetch"):
-            for image in image_inputs(params):
-                image.load(self._fetcher, self.settings.max_media_bytes, self.settings.max_image_pixels)
+            for given in media_inputs(params):
+                given.load(self._fetcher, self._limits)
                 job.check()
-                if image.truncated:
+                if given.truncated:
                     context.note(truncated_input=True)
 
     def _on_device(
@@ -224,7 +247,7 @@ class Runner:
             metrics.add("queue", job.clock() - queued_at)
             job.start_clock(self.settings.job_timeout_s)
         self.backlog.started(job.id)
-        if self._cold_starts:
+        with contextlib.suppress(IndexError):  # another job has told of it, perhaps this moment
             metrics.note(cold_start=self._cold_starts.pop())
         handler = plan.handler
         if handler.load is None or source is None:
@@ -282,15 +305,6 @@ class Runner:
             _run_handler(plan, model, inner)
         return inner.made
 
-    def _encode_later(self, plan: Plan, metrics: JobMetrics) -> Callable[[Made], "Future[Output]"]:
-        image_format: ImageFormat = getattr(plan.params, "image_format", "png")
-
-        def measured(made: Made) -> Output:
-            with metrics.measure("encode"):
-                return _encode(made, image_format)
-
-        return lambda made: self._encoders.submit(measured, made)
-
     def _receipt(
         self,
         job: Job,
@@ -302,7 +316,7 @@ class Runner:
     ) -> dict[str, Any]:
         model = {"id": source.model_id, "revision": source.revision} if source else None
         if plan.handler.stream:
-            outputs = [_text_output(str(context.written), context.differs.get("seed"))]
+            outputs = [results.text_output(str(context.written), context.differs.get("seed"))]
         return self.signer.sign(
             receipts.make(
                 job_id=job.id,
@@ -314,7 +328,7 @@ class Runner:
                 times=times,
                 worker=self.settings.runpod_pod_id,
                 image_digest=self.settings.image_digest,
-                software=_software(torch=plan.handler.torch),
+                software=results.software(torch=plan.handler.torch),
             )
         )
 
@@ -322,18 +336,17 @@ class Runner:
         self, job: Job, plan: Plan, context: JobContext, outputs: list[Output], receipt: dict[str, Any]
     ) -> dict[str, Any]:
         rest = {"metrics": context.metrics.as_dict(), "receipt": receipt}
-        limit = None if job.result_limit is None else job.result_limit - _json_bytes(rest) - BESIDE_OUTPUTS
-        text = _text_result(context.written) if plan.handler.stream else {}
+        limit = None if job.result_limit is None else job.result_limit - results.json_bytes(rest) - BESIDE_OUTPUTS
+        text = results.of_text(context.written) if plan.handler.stream else {}
         if text and job.result_limit is not None:
-            _check_size({**rest, **text}, job.result_limit)
+            results.check_size({**rest, **text}, job.result_limit)
         context.report("delivering")
         begun = job.clock()
         urls = self._deliverer.deliver(job.id, outputs, plan.envelope.delivery, job.s3_config, limit)
         context.metrics.add("deliver", job.clock() - begun)
         logs.stage("delivered", job.id, outputs=len(outputs), seconds=_since(begun, job))
-        images = [output.as_dict(url) for output, url in zip(outputs, urls, strict=True)]
         return {
-            **({"images": images} if images else {}),
+            **results.of_media(outputs, urls),
             **text,
             "metrics": context.metrics.as_dict(),
             "receipt": receipt,
@@ -349,58 +362,6 @@ def _internal(job: Job, exc: BaseException) -> Internal:
 def _run_handler(plan: Plan, model: Any, context: Context) -> None:
     for piece in plan.handler.run(model, plan.params, context) or ():
         context.text(piece)
-
-
-def _text_result(written: Written) -> dict[str, Any]:
-    if written.answer is not None:
-        return {"answer": written.answer}
-    return {"text": str(written), "usage": written.usage, "finish_reason": written.finish_reason}
-
-
-def _check_size(result: dict[str, Any], limit: int) -> None:
-    size = _json_bytes(result)
-    if size > limit:
-        raise ResultTooLarge(
-            f"the answer with its receipt is {size:,} bytes of JSON; the platform carries {limit:,}; ask for less"
-        )
-
-
-def _json_bytes(value: Any) -> int:
-    return len(json.dumps(value, ensure_ascii=False).encode())
-
-
-def _text_output(text: str, seed: int | None) -> Output:
-    data = text.encode()
-    sha256 = hashlib.sha256(data).hexdigest()
-    return Output(data, "text/plain", "txt", sha256, pixels_sha256=None, pixels=0, seed=seed, nsfw=False)
-
-
-def _encode(made: Made, image_format: ImageFormat) -> Output:
-    data = encode_image(made.image, image_format)
-    return Output(
-        data=data,
-        media_type=MEDIA_TYPES[image_format],
-        extension=image_format,
-        sha256=hashlib.sha256(data).hexdigest(),
-        pixels_sha256=pixels_sha256(made.image),
-        pixels=made.image.width * made.image.height,
-        seed=made.seed,
-        nsfw=made.nsfw,
-    )
-
-
-@cache
-def _software(*, torch: bool) -> dict[str, str]:
-    names = ("pilotlight", "torch", "diffusers") if torch else ("pilotlight", "xllamacpp")
-    versions = {name: _version(name) for name in names}
-    return {name: version for name, version in versions.items() if version}
-
-
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:  # ours, where the root is on the path instead of installed
-        return None
 
 
 def _since(begun: float, job: Job) -> float:

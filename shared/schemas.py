@@ -1,7 +1,9 @@
 """What a handler is made of: its parameters, its declaration, and the context that its run is given."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
@@ -9,12 +11,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL.Image import Image
 
     from shared.device import Device
+    from shared.media.video_file import VideoFile
 
 ImageFormat = Literal["png", "jpeg", "webp"]
 MEDIA_TYPES: dict[ImageFormat, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
+VideoFormat = Literal["mp4", "webm", "gif"]
+VideoCodec = Literal["h264", "av1", "vp9"]
+VIDEO_CODECS: dict[VideoFormat, tuple[VideoCodec, ...]] = {"mp4": ("h264", "av1"), "webm": ("vp9", "av1"), "gif": ()}
+"""What a file format holds; the first where none is asked for."""
+MOST_CRF: dict[VideoCodec, int] = {"h264": 51, "av1": 63, "vp9": 63}
 MAX_SEED = 2**32 - 1
 
 
@@ -70,6 +80,32 @@ class ModelParams(Params):
     model_id: str | None = Field(None, description="A model of this worker's catalog; its first one when not given.")
 
 
+class VideoParams(ModelParams):
+    """The parameters of a pipeline that makes a video."""
+
+    video_format: VideoFormat = Field("mp4", description="File format of the video.")
+    video_codec: VideoCodec | None = Field(
+        None, description="h264 in mp4, vp9 in webm when not given; av1 goes into either."
+    )
+    crf: int | None = Field(
+        None, ge=0, le=63, description="Constant quality, less is better: 0 to 51 for h264, to 63 for the others."
+    )
+
+    @model_validator(mode="after")
+    def _encoding_exists(self) -> Self:
+        held = VIDEO_CODECS[self.video_format]
+        if self.video_codec and self.video_codec not in held:
+            raise ValueError(f"a {self.video_format} holds {' or '.join(held) or 'no codec'}, not {self.video_codec}")
+        if self.crf is None:
+            return self
+        if not held:
+            raise ValueError(f"a {self.video_format} has no crf")
+        codec = self.video_codec or held[0]
+        if self.crf > MOST_CRF[codec]:
+            raise ValueError(f"crf of {codec} is at most {MOST_CRF[codec]}")
+        return self
+
+
 @dataclass(frozen=True)
 class ModelSource:
     """A model on disk: `path` is a folder in diffusers or transformers format, or one file.
@@ -92,6 +128,17 @@ class Made:
     nsfw: bool = False
 
 
+class FrameSink(Protocol):
+    """Takes the frames of a video, one by one."""
+
+    def write(self, pixels: "NDArray[np.uint8]") -> None:
+        """Add a frame: RGB, (height, width, 3). Waits while the encoder is more than a few frames behind.
+
+        Raises:
+            ResultTooLarge: the file is larger already than anything that can carry it; let it pass.
+        """
+
+
 class Context(Protocol):
     """What `run` may do besides computing: report, and emit outputs as they are made."""
 
@@ -107,6 +154,21 @@ class Context(Protocol):
 
     def image(self, image: "Image", *, seed: int | None = None, nsfw: bool = False) -> None:
         """Emit an image; it is encoded beside the device."""
+
+    def video(
+        self,
+        width: int,
+        height: int,
+        fps: Fraction,
+        *,
+        audio: "VideoFile | None" = None,
+        seed: int | None = None,
+        nsfw: bool = False,
+    ) -> AbstractContextManager[FrameSink]:
+        """Emit a video: `with ctx.video(...) as out: out.write(frame)`; it is encoded beside the device.
+
+        `audio` is the video whose sound it takes over. The video counts once the block has ended well.
+        """
 
     def check(self) -> None:
         """Stop here when the job was told to stop; for work that has no steps to report.
@@ -150,7 +212,9 @@ class Handler:
 
     `load(source, device)` returns the model ready on the device; None for a pipeline without a model. Handlers that
     name the same function share the warm model. `warmup` holds parameters for one small run after loading.
-    `validate(params, registry)` may check more than pydantic can, before anything runs.
+    `validate(params, registry)` may check more than pydantic can, before anything runs. `expected_bytes(params)`
+    foretells what the outputs will take, so that a job whose result nobody could carry is refused before it has the
+    device.
 
     With `stream` the run emits text, piece by piece, by `ctx.text` or as a generator; a parameter `stream` that is
     false keeps the pieces back until the end. With `concurrent` several jobs may use the model at once: as many as
@@ -164,6 +228,7 @@ class Handler:
     stream: bool = False
     warmup: dict[str, Any] | None = None
     validate: "Callable[[Any, Registry], None] | None" = None
+    expected_bytes: Callable[[Any], int] | None = None
     concurrent: bool = False
     torch: bool = True
     openai: "Handler | None" = None
@@ -185,7 +250,7 @@ class Registry(Protocol):
 
 @dataclass(frozen=True)
 class Output:
-    """One finished output of a job: encoded, hashed, and what it shows."""
+    """One finished output of a job: encoded, hashed, and what it shows; `pixels` are those of all frames."""
 
     data: bytes = field(repr=False)
     media_type: str
@@ -195,10 +260,18 @@ class Output:
     pixels: int
     seed: int | None
     nsfw: bool
+    frames: int | None = None
+    fps: float | None = None
+
+    @property
+    def is_video(self) -> bool:
+        """Whether it stands under `videos` in a result."""
+        return self.frames is not None
 
     def as_dict(self, url: str) -> dict[str, Any]:
         """The output as the result shows it."""
-        return {"url": url, "seed": self.seed, "nsfw": self.nsfw}
+        shown = {"url": url, "seed": self.seed, "nsfw": self.nsfw}
+        return {**shown, "frames": self.frames, "fps": self.fps} if self.is_video else shown
 
 
 class Envelope(BaseModel):

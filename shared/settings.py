@@ -58,7 +58,11 @@ class Settings(BaseModel):
     drain_s: float = Field(30, gt=0, description="After SIGTERM, finish what was taken within this time.")
 
     max_media_bytes: int = Field(64 * 2**20, gt=0, description="Largest input file.")
-    max_image_pixels: int = Field(50_000_000, gt=0, description="Largest input image, in pixels, before decoding.")
+    max_image_pixels: int = Field(
+        50_000_000, gt=0, description="Largest input image or frame, in pixels, before decoding."
+    )
+    max_video_frames: int = Field(36_000, gt=0, description="Longest input video, in frames.")
+    max_video_seconds: float = Field(600, gt=0, description="Longest input video, in seconds.")
     fetch_timeout_s: float = Field(
         30, gt=0, description="Longest time for fetching one input or delivering one output."
     )

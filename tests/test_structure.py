@@ -54,6 +54,7 @@ LAYERS = [
     "jobs",
     "lane backlog metrics",
     "context receipts plan",
+    "results",
     "runner",
 ]
 

@@ -57,15 +57,16 @@ class Client:
         *,
         policy: Mapping[str, Any] | None = None,
         webhook: str | None = None,
+        s3_config: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
     ) -> str:
-        """Queue a job and return its id.
+        """Queue a job and return its id; `s3_config` is a bucket for a result too large to go inline.
 
         With an idempotency key the request is repeated when its answer is lost, without one when it was not sent.
         """
         if not job_input:
             raise InvalidInput("input: empty; the endpoint would lose the job")
-        body = {"input": dict(job_input), "policy": policy, "webhook": webhook}
+        body = {"input": dict(job_input), "policy": policy, "webhook": webhook, "s3Config": s3_config}
         answer = self._request(
             "POST",
             "run",

@@ -41,14 +41,14 @@ _UPRIGHT = {
 
 
 class Decoded(NamedTuple):
-    """An RGB picture, upright, without metadata; `truncated` when the file ended or broke before its last row."""
+    """A picture as `plain` has it, upright; `truncated` when the file ended or broke before its last row."""
 
     image: Image.Image
     truncated: bool
 
 
 def decode_image(data: bytes, max_pixels: int) -> Decoded:
-    """Decode the first frame of a PNG, JPEG, WEBP, GIF, BMP or TIFF; transparency becomes white.
+    """Decode the first frame of a PNG, JPEG, WEBP, GIF, BMP or TIFF.
 
     A file cut after its header loads as far as it goes, the rest unpainted; WEBP and compressed TIFF are read whole
     or not at all. Safe from any thread.
@@ -71,7 +71,7 @@ def decode_image(data: bytes, max_pixels: int) -> Decoded:
         )
     try:
         truncated = _load(image)
-        return Decoded(flatten(_upright(image)), truncated)
+        return Decoded(plain(_upright(image)), truncated)
     except _UNREADABLE as exc:
         raise InvalidInput(f"the {image.format} image is damaged and cannot be read; save it anew") from exc
 
@@ -97,13 +97,24 @@ def _upright(image: Image.Image) -> Image.Image:
     return image.transpose(method) if method is not None else image
 
 
-def flatten(image: Image.Image) -> Image.Image:
-    """The picture as plain RGB: transparency on white, 16-bit grey scaled to 8, no metadata."""
+def plain(image: Image.Image) -> Image.Image:
+    """A copy of the picture as 8-bit RGB, or as RGBA where it is transparent somewhere; no metadata."""
     if image.mode.startswith("I;16"):
         image = image.convert("I").point(lambda shade: shade * (1 / 256)).convert("L")
     if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image.convert("RGBA"))
-    plain = image.convert("RGB")
-    plain.info = {}
-    return plain
+        image = image.convert("RGBA")
+        if image.getchannel("A").getextrema() == (255, 255):
+            image = image.convert("RGB")
+    else:
+        image = image.convert("RGB")
+    image.info = {}
+    return image
+
+
+def flatten(image: Image.Image) -> Image.Image:
+    """The picture as `plain` has it, with what is transparent on white: RGB."""
+    image = plain(image)
+    if image.mode == "RGB":
+        return image
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image).convert("RGB")

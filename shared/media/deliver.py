@@ -12,9 +12,9 @@ from shared.errors import InvalidInput, ResultTooLarge
 from shared.media.addresses import split_url
 from shared.media.fetch import Fetcher
 from shared.media.headers import check_headers
-from shared.media.image import data_url
 from shared.media.s3 import GET_VALID_S, PUT_VALID_S, Bucket, bucket_at, presign
 from shared.media.sizes import in_words
+from shared.media.source import data_url
 from shared.settings import Settings
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -92,6 +92,10 @@ class Deliverer:
         bucket = _bucket_of(s3_config)
         if bucket:
             self.fetcher.check(bucket.endpoint_url)
+
+    def has_place(self, delivery: Json | None, s3_config: Json | None) -> bool:
+        """Whether there is a place for outputs that are too large to go inline."""
+        return bool(_puts_of(delivery, 0) or s3_config or self.bucket or self.files_url)
 
     def deliver(
         self,

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 import handlers
 from shared.errors import InvalidInput, NotFound
-from shared.media.image import data_url, encode_image
+from shared.media.image import encode_image
+from shared.media.source import data_url
 from shared.models.catalog import BUILT_IN, read
 from shared.schemas import Handler
 

@@ -1,8 +1,10 @@
 """The context: what a run reports, where it can be stopped, and what a nested run shares with it."""
 
 from concurrent.futures import Future
+from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -10,35 +12,56 @@ from shared.backlog import Backlog
 from shared.context import JobContext, NestedContext
 from shared.errors import Cancelled, DeadlineExceeded, InvalidInput, OutOfMemory
 from shared.job import Event, Job, Piece, Progress
+from shared.media.video_file import VideoFile
+from shared.media.video_writer import Encoding, VideoWriter
 from shared.metrics import JobMetrics
 from shared.schemas import Made, Output
+from tests.clock import Clock
 
 RED = Image.new("RGB", (8, 8), "red")
 NOISE = Image.effect_noise((1024, 1024), 100).convert("RGB")
+
+
+class Encoders:
+    """Encodes at once, and remembers what; its videos are of one pixel."""
+
+    def __init__(self) -> None:
+        self.made: list[Made] = []
+        self.writers: list[VideoWriter] = []
+        self.finishing: list[Future[Output]] = []
+
+    def image(self, made: Made) -> "Future[Output]":
+        self.made.append(made)
+        future: Future[Output] = Future()
+        future.set_result(Output(b"", "image/png", "png", "", "", 64, made.seed, made.nsfw))
+        return future
+
+    def open(self, width: int, height: int, fps: Fraction, audio: VideoFile | None) -> VideoWriter:
+        self.writers.append(VideoWriter(width, height, fps, Encoding("mp4"), audio=audio))
+        return self.writers[-1]
+
+    def video(self, writer: VideoWriter, seed: int | None, nsfw: bool) -> "Future[Output]":
+        video = writer.finish()
+        self.finishing.append(Future())
+        pixels = video.width * video.height * video.frames
+        output = Output(video.data, "video/mp4", "mp4", "", "", pixels, seed, nsfw, video.frames, float(video.fps))
+        self.finishing[-1].set_result(output)
+        return self.finishing[-1]
 
 
 class Bench:
     """A job, its context, and a clock that is set by hand."""
 
     def __init__(self) -> None:
-        self.now = 100.0
+        self.clock = Clock(100.0)
         self.seen: list[Event] = []
-        self.encoded: list[Made] = []
+        self.encoders = Encoders()
         self.asked: list[tuple[JobContext, str, dict[str, Any]]] = []
         self.job = Job("job", {}, events=self.seen.append, clock=self.clock)
         self.backlog = Backlog(self.clock)
         self.metrics = JobMetrics(self.clock)
         self.backlog.accepted("job", "text-to-image")
-        self.context = JobContext(self.job, self.metrics, self.backlog, self.encode, self.nested)
-
-    def clock(self) -> float:
-        return self.now
-
-    def encode(self, made: Made) -> "Future[Output]":
-        self.encoded.append(made)
-        future: Future[Output] = Future()
-        future.set_result(Output(b"", "image/png", "png", "", "", 64, made.seed, made.nsfw))
-        return future
+        self.context = JobContext(self.job, self.metrics, self.backlog, self.encoders, self.nested)
 
     def nested(self, outer: JobContext, pipeline: str, params: dict[str, Any]) -> list[Made]:
         self.asked.append((outer, pipeline, params))
@@ -57,7 +80,7 @@ def bench() -> Bench:
 
 def test_steps_are_numbered_reports_with_the_time_that_is_left(bench: Bench) -> None:
     for step in (1, 2):
-        bench.now += 3
+        bench.clock.now += 3
         bench.context.step(step, 4)
     assert [p.as_dict() for p in bench.progress()] == [
         {"seq": 1, "stage": "running", "step": 1, "steps": 4, "eta_s": 9.0},
@@ -84,9 +107,9 @@ def test_a_cancelled_job_stops_at_its_step_and_does_not_count_it(bench: Bench) -
 
 def test_a_job_over_its_deadline_stops_at_its_step(bench: Bench) -> None:
     bench.job.start_clock(default_timeout_s=5)
-    bench.now += 5
+    bench.clock.now += 5
     bench.context.step(1, 4)
-    bench.now += 0.1
+    bench.clock.now += 0.1
     with pytest.raises(DeadlineExceeded):
         bench.context.step(2, 4)
 
@@ -95,11 +118,11 @@ def test_a_preview_is_made_twice_a_second_at_most(bench: Bench) -> None:
     made_at: list[float] = []
 
     def preview() -> Image.Image:
-        made_at.append(bench.now)
+        made_at.append(bench.clock.now)
         return RED
 
     for step in range(1, 11):
-        bench.now += 0.2
+        bench.clock.now += 0.2
         bench.context.step(step, 10, preview)
     assert made_at == pytest.approx([100.2, 100.8, 101.4, 102.0])
     shown = [p.preview for p in bench.progress() if p.preview]
@@ -117,7 +140,7 @@ def test_a_preview_of_a_large_busy_picture_is_at_most_64_kb(bench: Bench) -> Non
 def test_outputs_leave_in_the_order_in_which_they_were_made(bench: Bench) -> None:
     bench.context.image(RED, seed=5)
     bench.context.image(NOISE, seed=6, nsfw=True)
-    assert [(made.image, made.seed, made.nsfw) for made in bench.encoded] == [(RED, 5, False), (NOISE, 6, True)]
+    assert [(made.image, made.seed, made.nsfw) for made in bench.encoders.made] == [(RED, 5, False), (NOISE, 6, True)]
     assert [(o.seed, o.nsfw) for o in bench.context.outputs()] == [(5, False), (6, True)]
 
 
@@ -127,7 +150,7 @@ def test_a_run_that_starts_anew_forgets_the_first_attempt(bench: Bench) -> None:
     bench.context.effective(seed=1)
     bench.context.begin()
     assert (bench.context.steps_done, bench.context.outputs(), bench.context.differs) == (0, [], {})
-    bench.now += 2
+    bench.clock.now += 2
     bench.context.step(1, 2)
     assert bench.progress()[-1].eta_s == 2.0
     assert bench.progress()[-1].seq == 2
@@ -135,7 +158,7 @@ def test_a_run_that_starts_anew_forgets_the_first_attempt(bench: Bench) -> None:
 
 def test_the_longest_time_in_which_nothing_could_stop_the_job_is_measured(bench: Bench) -> None:
     for step, passed in ((1, 0.5), (2, 2.0), (3, 0.25)):
-        bench.now += passed
+        bench.clock.now += passed
         bench.context.step(step, 3)
     assert bench.metrics.as_dict()["longest_piece_s"] == 2.0
 
@@ -157,7 +180,7 @@ def test_a_nested_run_reports_through_the_outer_one_and_keeps_its_outputs(bench:
     inner.note(tiles=4)
     inner.effective(seed=3)
     assert inner.made == [Made(RED, 3, True)]
-    assert (bench.encoded, bench.context.differs, bench.context.steps_done) == ([], {}, 1)
+    assert (bench.encoders.made, bench.context.differs, bench.context.steps_done) == ([], {}, 1)
     assert bench.metrics.as_dict()["tiles"] == 4
 
 
@@ -172,7 +195,7 @@ def test_a_nested_run_stops_with_its_job_and_can_nest_again(bench: Bench) -> Non
 
 @pytest.fixture
 def streaming(bench: Bench) -> JobContext:
-    context = JobContext(bench.job, bench.metrics, bench.backlog, bench.encode, bench.nested, streams=True)
+    context = JobContext(bench.job, bench.metrics, bench.backlog, bench.encoders, bench.nested, streams=True)
     context.begin()
     return context
 
@@ -210,7 +233,7 @@ def test_a_cancelled_text_stops_at_its_next_piece(bench: Bench, streaming: JobCo
 
 
 def test_the_time_that_a_text_takes_at_most_is_known_to_the_backlog(bench: Bench, streaming: JobContext) -> None:
-    bench.now += 2
+    bench.clock.now += 2
     streaming.text("a", most=10)
     assert bench.backlog.remaining_s() == pytest.approx(18)
 
@@ -248,3 +271,22 @@ def test_a_pipeline_that_writes_cannot_be_run_by_another(bench: Bench) -> None:
     with pytest.raises(InvalidInput, match="cannot be run by another pipeline"):
         inner.text("a")
     assert bench.context.written.answer is None
+
+
+def test_a_video_counts_once_its_block_has_ended(bench: Bench) -> None:
+    with bench.context.video(16, 8, Fraction(12), seed=5) as out:
+        for shade in (0, 100, 200):
+            out.write(np.full((8, 16, 3), shade, np.uint8))
+        assert bench.context.outputs() == []
+    (output,) = bench.context.outputs()
+    assert (output.frames, output.fps, output.seed, output.pixels) == (3, 12.0, 5, 3 * 8 * 16)
+    assert output.as_dict("u") == {"url": "u", "seed": 5, "nsfw": False, "frames": 3, "fps": 12.0}
+
+
+def test_a_video_whose_block_fails_is_dropped(bench: Bench) -> None:
+    with pytest.raises(Cancelled), bench.context.video(16, 8, Fraction(12)) as out:
+        out.write(np.zeros((8, 16, 3), np.uint8))
+        raise Cancelled("asked")
+    assert bench.context.outputs() == []
+    with pytest.raises(ValueError, match="finished"):
+        bench.encoders.writers[0].write(np.zeros((8, 16, 3), np.uint8))

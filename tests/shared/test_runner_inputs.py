@@ -108,7 +108,7 @@ def big() -> str:
         (lambda: base64.b64encode(b"a picture of a cat").decode(), InvalidInput, "not an image"),
         (lambda: "", InvalidInput, "image: the image is empty"),
         (lambda: "file:///etc/passwd", InvalidInput, "image: file: URLs are not read"),
-        (lambda: 5, InvalidInput, "image: image is given as"),
+        (lambda: 5, InvalidInput, "image: the image is given as a string"),
         (big, MediaTooLarge, "10000 x 10000 pixels; the limit is 50,000,000"),
     ],
     ids=["text", "bytes of text", "empty", "file URL", "number", "100 megapixels"],

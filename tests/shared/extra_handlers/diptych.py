@@ -3,7 +3,8 @@
 from PIL import Image
 from pydantic import Field
 
-from shared.media.image import data_url, encode_image
+from shared.media.image import encode_image
+from shared.media.source import data_url
 from shared.schemas import Context, Handler, Params
 
 

@@ -154,26 +154,29 @@ def test_turns_the_picture_as_its_exif_says(image_format: str, orientation: int)
 
 
 @pytest.mark.parametrize("image_format", ["PNG", "WEBP", "TIFF"])
-def test_transparency_becomes_white(image_format: str) -> None:
+def test_transparency_is_kept_and_flattens_to_white(image_format: str) -> None:
     picture = Image.new("RGBA", (20, 20), (0, 0, 0, 0))
     picture.paste((0, 0, 255, 255), (0, 0, 10, 20))
     picture.paste((255, 0, 0, 128), (10, 0, 20, 10))
     options = {"lossless": True} if image_format == "WEBP" else {}
 
-    decoded = decode_image(file_of(picture, image_format, **options), LIMIT).image
+    kept = decode_image(file_of(picture, image_format, **options), LIMIT).image
+    assert kept.mode == "RGBA"
+    assert kept.getpixel((15, 5)) == (255, 0, 0, 128)
 
+    decoded = flatten(kept)
     assert decoded.getpixel((5, 5)) == (0, 0, 255)
     assert decoded.getpixel((15, 15)) == (255, 255, 255)
     assert close(decoded, (15, 5), (255, 127, 127), 1)
 
 
-def test_transparency_of_a_palette_becomes_white() -> None:
+def test_transparency_of_a_palette_flattens_to_white() -> None:
     picture = Image.new("P", (10, 10), 0)
     picture.putpalette([0, 0, 0, 0, 255, 0])
     picture.putpixel((3, 3), 1)
 
     for data in (file_of(picture, "PNG", transparency=0), file_of(picture, "GIF", transparency=0)):
-        decoded = decode_image(data, LIMIT).image
+        decoded = flatten(decode_image(data, LIMIT).image)
         assert decoded.getpixel((0, 0)) == (255, 255, 255)
         assert decoded.getpixel((3, 3)) == (0, 255, 0)
 
@@ -220,9 +223,13 @@ def test_damaged_files_end_in_invalid_input_or_in_a_picture() -> None:
             for at in random.integers(0, min(len(data), 400), 4):
                 data[at] = random.integers(0, 256)
             try:
-                assert decode_image(bytes(data), LIMIT).image.mode == "RGB"
+                assert decode_image(bytes(data), LIMIT).image.mode in ("RGB", "RGBA")
             except (InvalidInput, MediaTooLarge):
                 continue
+
+
+def test_alpha_that_hides_nothing_is_dropped() -> None:
+    assert decode_image(file_of(noise().convert("RGBA"), "PNG"), LIMIT).image.mode == "RGB"
 
 
 def test_flatten_leaves_its_argument_alone() -> None:

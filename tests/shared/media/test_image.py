@@ -1,6 +1,7 @@
 import base64
 import hashlib
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,19 +13,17 @@ from shared.media.decode import decode_image
 from shared.media.fetch import Fetcher
 from shared.media.image import (
     ImageInput,
-    data_url,
     encode_image,
-    image_inputs,
-    media_type,
     pixels_sha256,
     preview_data_url,
     read_image,
 )
+from shared.media.source import MediaLimits, data_url, media_inputs
 from shared.schemas import ImageFormat
 from tests.shared.media.loopback import loopback, reply
 
-LIMITS = (1_000_000, 1_000_000)
-FETCHER = Fetcher(LIMITS[0], 20)
+LIMITS = MediaLimits(max_bytes=1_000_000, max_pixels=1_000_000, max_frames=100, max_seconds=10)
+FETCHER = Fetcher(LIMITS.max_bytes, 20)
 
 
 class Inner(BaseModel):
@@ -69,7 +68,7 @@ def problem_of(value: object) -> str:
 )
 def test_reads_data_urls_and_base64(text: str) -> None:
     image = Asked.model_validate({"image": text}).image
-    image.load(FETCHER, *LIMITS)
+    image.load(FETCHER, LIMITS)
 
     assert np.array_equal(np.asarray(read_image(image)), np.asarray(drawn()))
     assert not image.truncated
@@ -81,7 +80,7 @@ def test_reads_a_url_once() -> None:
         assert server.seen == []
 
         for _ in range(2):
-            image.load(Fetcher(LIMITS[0], 20, server.netloc), *LIMITS)
+            image.load(Fetcher(LIMITS.max_bytes, 20, server.netloc), LIMITS)
 
         assert len(server.seen) == 1
         assert read_image(image).size == (48, 32)
@@ -91,7 +90,7 @@ def test_reads_a_url_once() -> None:
 def test_takes_a_decoded_picture_from_another_pipeline() -> None:
     image = Asked(image=ImageInput(drawn())).image
     same = Asked.model_validate({"image": drawn()}).image
-    image.load(FETCHER, *LIMITS)
+    image.load(FETCHER, LIMITS)
 
     assert np.array_equal(np.asarray(read_image(image)), np.asarray(drawn()))
     assert image.as_record() == same.as_record() == {"pixels_sha256": pixels_sha256(drawn())}
@@ -142,7 +141,7 @@ def test_the_schema_is_a_string_with_its_forms() -> None:
 def test_neither_repr_nor_json_shows_the_content() -> None:
     asked = Asked.model_validate({"image": BASE64})
     before = repr(asked) + asked.model_dump_json()
-    asked.image.load(FETCHER, *LIMITS)
+    asked.image.load(FETCHER, LIMITS)
 
     assert BASE64[20:40] not in before + repr(asked) + asked.model_dump_json()
     assert f"{len(PNG)} bytes" in before
@@ -151,7 +150,7 @@ def test_neither_repr_nor_json_shows_the_content() -> None:
 
 def test_the_record_is_hash_and_size_of_the_file() -> None:
     asked = Asked.model_validate({"image": BASE64})
-    asked.image.load(FETCHER, *LIMITS)
+    asked.image.load(FETCHER, LIMITS)
     record = {"sha256": hashlib.sha256(PNG).hexdigest(), "bytes": len(PNG)}
 
     assert asked.image.as_record() == record
@@ -162,22 +161,22 @@ def test_more_bytes_than_the_limit_are_refused() -> None:
     image = ImageInput(BASE64)
 
     with pytest.raises(MediaTooLarge, match=r"the image is 4\.\d+ kB; the limit is 1 kB \(MAX_MEDIA_BYTES\)"):
-        image.load(FETCHER, 1000, 1_000_000)
+        image.load(FETCHER, replace(LIMITS, max_bytes=1000))
 
 
 def test_more_pixels_than_the_limit_are_refused() -> None:
     with pytest.raises(MediaTooLarge, match="MAX_IMAGE_PIXELS"):
-        ImageInput(BASE64).load(FETCHER, 1_000_000, 1000)
+        ImageInput(BASE64).load(FETCHER, replace(LIMITS, max_pixels=1000))
 
 
 def test_text_in_base64_is_not_an_image() -> None:
     with pytest.raises(InvalidInput, match="not an image"):
-        ImageInput(base64.b64encode(b"I am a letter").decode()).load(FETCHER, *LIMITS)
+        ImageInput(base64.b64encode(b"I am a letter").decode()).load(FETCHER, LIMITS)
 
 
 def test_a_cut_file_is_flagged() -> None:
     image = ImageInput(base64.b64encode(PNG[: len(PNG) // 2]).decode())
-    image.load(FETCHER, *LIMITS)
+    image.load(FETCHER, LIMITS)
 
     assert image.truncated
     assert read_image(image).size == (48, 32)
@@ -199,8 +198,8 @@ def test_finds_images_in_lists_tuples_and_nested_models() -> None:
     one, two, three, four, five = (ImageInput(BASE64) for _ in range(5))
     asked = Asked(image=one, others=[two], pair=(three, four), inner=Inner(mask=five))
 
-    assert image_inputs(asked) == [one, two, three, four, five]
-    assert image_inputs(Inner()) == []
+    assert media_inputs(asked) == [one, two, three, four, five]
+    assert media_inputs(Inner()) == []
 
 
 @pytest.mark.parametrize("image_format", ["png", "jpeg", "webp"])
@@ -209,7 +208,6 @@ def test_encodes_what_it_says(image_format: ImageFormat) -> None:
 
     with Image.open(io.BytesIO(data)) as opened:
         assert (opened.format, opened.size) == (image_format.upper(), (48, 32))
-    assert media_type(image_format) == f"image/{image_format}"
     assert encode_image(drawn(), image_format) == data
 
 

@@ -1,12 +1,36 @@
 """A context that writes down what a run tells it, and stops the run at a step."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL.Image import Image
 
 from shared.errors import Cancelled
+from shared.media.video_file import VideoFile
 from shared.schemas import Made
+
+
+@dataclass
+class Film:
+    """A video that a run makes; `done` once its block has ended well."""
+
+    width: int
+    height: int
+    fps: Fraction
+    audio: VideoFile | None
+    seed: int | None
+    frames: list[NDArray[np.uint8]] = field(default_factory=list)
+    done: bool = False
+
+    def write(self, pixels: NDArray[np.uint8]) -> None:
+        assert pixels.shape == (self.height, self.width, 3)
+        assert pixels.dtype == np.uint8
+        self.frames.append(pixels.copy())
 
 
 class Recorder:
@@ -22,6 +46,7 @@ class Recorder:
         self.steps: list[tuple[int, int]] = []
         self.pictures: list[Image] = []
         self.made: list[Made] = []
+        self.films: list[Film] = []
         self.facts: dict[str, Any] = {}
         self.differs: dict[str, Any] = {}
 
@@ -34,6 +59,21 @@ class Recorder:
 
     def image(self, image: Image, *, seed: int | None = None, nsfw: bool = False) -> None:
         self.made.append(Made(image, seed, nsfw))
+
+    @contextmanager
+    def video(
+        self,
+        width: int,
+        height: int,
+        fps: Fraction,
+        *,
+        audio: VideoFile | None = None,
+        seed: int | None = None,
+        nsfw: bool = False,
+    ) -> Iterator[Film]:
+        self.films.append(Film(width, height, fps, audio, seed))
+        yield self.films[-1]
+        self.films[-1].done = True
 
     def check(self) -> None:
         pass
