@@ -1,29 +1,41 @@
-"""`pilotlight models`: what is on this machine's volumes, downloaded, verified and evicted."""
+"""`pilotlight models`: what is on this machine's volumes, downloaded, verified, evicted and pinned.
+
+With `--json` each command writes one document on stdout: a list with an object for each model, whose `error` says why
+it failed, or `{"error": "code: message"}` where all of it did. docs/volumes.md has the fields.
+"""
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from platforms.endings import errors, say
+from platforms.models_desk import Desk, open_desk
+from platforms.transfers import bar
 
 if TYPE_CHECKING:
-    from shared.models.catalog import Catalog, Entry
+    from platforms.models_pin import Pin
+    from shared.models.catalog import Entry
     from shared.models.checks import Damaged
     from shared.models.inventory import Stored
-    from shared.models.store import Store
-    from shared.models.transfer import Transfer
-    from shared.settings import Settings
 
-app = typer.Typer(help="List, download, verify and evict the models of this machine.", no_args_is_help=True)
+app = typer.Typer(
+    help="List, download, verify, evict and pin the models of this machine.",
+    epilog="With --json: one document on stdout, a list with an object for each model, which has an `error` where it "
+    'failed; or {"error": "code: message"}. docs/volumes.md has the fields.',
+    no_args_is_help=True,
+)
 
 SECONDS = {"h": 3600.0, "d": 86_400.0}
-ANY = "any"  # stands for the pipeline where the user names none
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout; docs/volumes.md has its fields.")]
 Model = Annotated[str, typer.Argument(metavar="MODEL_ID", help="Such as stabilityai/sdxl-turbo.")]
 SomeModel = Annotated[str | None, typer.Argument(metavar="MODEL_ID", help="Such as stabilityai/sdxl-turbo.")]
+Wanted = Annotated[str | None, typer.Option(metavar="R", help="Commit, branch or tag; by default the catalog's.")]
+There = Annotated[str | None, typer.Option(metavar="R", help="Commit, branch or tag of MODEL_ID; by default all.")]
 
 
 def _seconds(text: str) -> float:
@@ -33,15 +45,62 @@ def _seconds(text: str) -> float:
         raise typer.BadParameter(f"'{text}' is not a time such as 30d or 12h") from None
 
 
+class _Answer:
+    """What a command found: lines as it goes, or one JSON document in the end."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self.items: list[dict[str, Any]] = []
+
+    def add(self, line: str, **fields: Any) -> None:
+        """What came of one model."""
+        self.items.append(fields)
+        if line and not self.as_json:
+            typer.echo(line)
+
+    def add_error(self, error: Exception, **fields: Any) -> None:
+        """What failed for one model, while the others go on."""
+        say(str(error))
+        self.items.append({**fields, "error": str(error)})
+
+
+@contextmanager
+def _answer(*, as_json: bool) -> Iterator[tuple[Desk, _Answer]]:
+    """The desk, and what to tell the answer to; a model with an `error` makes the exit code 1."""
+    from shared.errors import ENDINGS
+
+    answer = _Answer(as_json=as_json)
+    with errors():
+        try:
+            with open_desk() as desk:
+                yield desk, answer
+        except (*ENDINGS, OSError) as error:
+            if as_json:
+                told = f"internal: {error.strerror}" if isinstance(error, OSError) else str(error)
+                typer.echo(json.dumps({"error": told}))
+            raise
+    if as_json:
+        typer.echo(json.dumps(answer.items, indent=2))
+    if any("error" in item for item in answer.items):
+        raise typer.Exit(1)
+
+
+def _needs_model(model_id: str | None, revision: str | None) -> None:
+    if revision and not model_id:
+        raise typer.BadParameter("--revision is that of a MODEL_ID; give one")
+
+
 @app.command("list")
-def list_(as_json: Annotated[bool, typer.Option("--json", help="A JSON list instead of a table.")] = False) -> None:
-    """Show every model on the volumes: size, revision, last use, and whether it is pinned, complete and in use."""
-    with errors(), _desk() as desk:
-        found = desk.stored()
-        if as_json:
-            typer.echo(json.dumps([_fields(model) for model in found], indent=2))
-        else:
-            _print_table(found)
+def list_(as_json: AsJson = False) -> None:
+    """Show every model on the volumes, what they take and what is left."""
+    from platforms.models_list import print_list
+
+    with _answer(as_json=as_json) as (desk, answer):
+        if not as_json:
+            print_list(desk)
+            return
+        for model in desk.stored():
+            answer.add("", **_fields(model))
 
 
 @app.command()
@@ -49,26 +108,32 @@ def download(
     model_id: SomeModel = None,
     everything: Annotated[bool, typer.Option("--all", help="Every model of the catalog.")] = False,
     pipeline: Annotated[str | None, typer.Option(help="The models of this pipeline only.")] = None,
+    revision: Wanted = None,
+    as_json: AsJson = False,
 ) -> None:
     """Fetch models before the first job needs them, and print where they are."""
     if bool(model_id) == bool(everything or (pipeline and not model_id)):
         raise typer.BadParameter("give one of MODEL_ID, --all and --pipeline")
-    with errors(), _desk() as desk:
-        fetched = [_fetch(desk, entry) for entry in desk.entries(model_id, pipeline)]
-    if not all(fetched):
-        raise typer.Exit(1)
+    _needs_model(model_id, revision)
+    with _answer(as_json=as_json) as (desk, answer):
+        entries = desk.entries(model_id, pipeline, revision)
+        for number, entry in enumerate(entries, 1):
+            _fetch(desk, answer, entry, _of(number, entries))
 
 
 @app.command()
 def verify(
     model_id: SomeModel = None,
     repair: Annotated[bool, typer.Option(help="Fetch what is damaged again.")] = False,
+    revision: There = None,
+    as_json: AsJson = False,
 ) -> None:
     """Read every file and compare its hash with the hub's; exit code 1 when something is damaged."""
-    with errors(), _desk() as desk:
-        sound = [_verify(desk, model, repair=repair) for model in desk.stored(model_id)]
-    if not all(sound):
-        raise typer.Exit(1)
+    _needs_model(model_id, revision)
+    with _answer(as_json=as_json) as (desk, answer):
+        models = desk.stored(model_id, revision)
+        for number, model in enumerate(models, 1):
+            _verify(desk, answer, model, _of(number, models), repair=repair)
 
 
 @app.command()
@@ -77,182 +142,114 @@ def evict(
     unused_for: Annotated[
         float | None, typer.Option(parser=_seconds, metavar="30d", help="What nobody used for so long: 30d, 12h.")
     ] = None,
+    revision: There = None,
+    as_json: AsJson = False,
 ) -> None:
     """Delete a model, or all that were not used lately; never what is pinned, in use or another tool's."""
     if (model_id is None) == (unused_for is None):
         raise typer.BadParameter("give either MODEL_ID or --unused-for")
-    with errors(), _desk() as desk:
-        found = desk.stored(model_id) if unused_for is None else desk.unused(time.time() - unused_for)
-        gone = [_evict(desk, model) for model in found]
-    if model_id and not all(gone):
-        raise typer.Exit(1)
+    _needs_model(model_id, revision)
+    with _answer(as_json=as_json) as (desk, answer):
+        since = None if unused_for is None else time.time() - unused_for
+        for model in desk.stored(model_id, revision) if since is None else desk.unused(since):
+            _evict(desk, answer, model, named=since is None)
+        if since is not None and not as_json:
+            typer.echo(_freed(answer))
 
 
 @app.command()
-def path(model_id: Model) -> None:
+def path(model_id: Model, revision: Wanted = None, as_json: AsJson = False) -> None:
     """Print where a model is; exit code 1 when it is not here, or not whole."""
-    with errors(), _desk() as desk:
-        for entry in desk.entries(model_id, None):
-            typer.echo(desk.path(entry))
+    with _answer(as_json=as_json) as (desk, answer):
+        for source in desk.found(model_id, revision):
+            answer.add(str(source.path), model_id=source.model_id, revision=source.revision, path=str(source.path))
 
 
-class _Desk:
-    """The store and the catalog as a worker on this machine has them."""
+@app.command()
+def pin(
+    model_id: SomeModel = None,
+    file: Annotated[
+        Path | None, typer.Option(help="The models.json to write; by default the one in MODELS.", dir_okay=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the commits at which the hub's branches are now into models.json: of a model, or of all that it lists."""
+    from platforms.models_pin import pin as pin_entries
 
-    def __init__(self, settings: "Settings", catalog: "Catalog", store: "Store") -> None:
-        self._settings = settings
-        self._catalog = catalog
-        self.store = store
-
-    def entries(self, model_id: str | None, pipeline: str | None) -> "list[Entry]":
-        """The entries of a model, else of a pipeline, else all; each model once.
-
-        Raises:
-            InvalidInput: there is none.
-        """
-        offered = [e for e in self._catalog.entries if pipeline in (None, e.pipeline)]
-        found = [e for e in offered if model_id in (None, e.model_id)]
-        distinct = {(e.model_id, e.revision, e.files): e for e in found}
-        return list(distinct.values()) or [self._resolve(model_id, pipeline)]
-
-    def _resolve(self, model_id: str | None, pipeline: str | None) -> "Entry":
-        """What the catalog makes of a model that it does not list: an entry with ALLOW_ANY_MODEL, else an error."""
-        from shared.models.catalog import Catalog
-
-        if pipeline:
-            return self._catalog.resolve(pipeline, model_id)
-        of_any = {e.model_id: e.model_copy(update={"pipeline": ANY}) for e in self._catalog.entries}
-        return Catalog(list(of_any.values()), allow_any=self._settings.allow_any_model).resolve(ANY, model_id)
-
-    def stored(self, model_id: str | None = None) -> "list[Stored]":
-        """What is on the volumes, each once though two settings may name one folder.
-
-        Raises:
-            ModelUnavailable: nothing of this model is.
-        """
-        from shared.errors import ModelUnavailable
-
-        each = {model.path.resolve(): model for model in self.store.stored()}.values()
-        found = [m for m in each if model_id is None or m.model_id.lower() == model_id.lower()]
-        if model_id and not found:
-            raise ModelUnavailable(f"model '{model_id}' is not on the volumes")
-        return found
-
-    def unused(self, since: float) -> "list[Stored]":
-        """What the store has downloaded and nobody has used since then."""
-        return [m for m in self.stored() if m.last_used is not None and m.last_used < since]
-
-    def path(self, entry: "Entry") -> str:
-        """Where the model is.
-
-        Raises:
-            ModelUnavailable: it is not here, and why.
-        """
-        from shared.errors import ModelUnavailable
-        from shared.models.cached import why_not
-
-        if source := self.store.find(entry):
-            return str(source.path)
-        wrong = next((why for root in self.store.roots() if (why := why_not(root, entry))), "")
-        damage = f"is damaged: {wrong}; `pilotlight models verify --repair`"
-        missing = f"is not here; `pilotlight models download {entry.model_id}`"
-        raise ModelUnavailable(f"model '{entry.model_id}' {damage if wrong else missing}")
-
-    def repair(self, model: "Stored", damaged: "list[Damaged]") -> None:
-        """Fetch the damaged files again, at the commit that is here.
-
-        Raises:
-            ModelUnavailable: they cannot be had.
-        """
-        from shared.models.catalog import Entry
-
-        names = {damage.name for damage in damaged}
-        listed = [e for e in self._catalog.entries if e.model_id == model.model_id]
-        listed.sort(key=lambda e: names.isdisjoint(e.files))  # of several, the one that has the file
-        entry = listed[0] if listed else Entry(pipeline=ANY, model_id=model.model_id)
-        self.store.repair(entry.model_copy(update={"revision": model.revision}), model, damaged)
+    with _answer(as_json=as_json) as (desk, answer):
+        for found in pin_entries(desk.settings, file, model_id):
+            _tell_pin(answer, found)
 
 
-@contextmanager
-def _desk() -> Iterator[_Desk]:
-    from shared.models.catalog import Catalog
-    from shared.models.store import Store
-    from shared.settings import Settings
-
-    settings = Settings.from_env()
-    catalog = Catalog.from_settings(settings)
-    store = Store.from_settings(settings, catalog)
-    try:
-        yield _Desk(settings, catalog, store)
-    finally:
-        store.close()
+def _of(number: int, of: "list[Any]") -> str:
+    return f" ({number} of {len(of)})" if len(of) > 1 else ""
 
 
-def _fetch(desk: _Desk, entry: "Entry") -> bool:
-    """Download one model; False, and why, where that fails: the others are still fetched."""
+def _fetch(desk: Desk, answer: _Answer, entry: "Entry", place: str) -> None:
+    """Download one model; where that fails, the others are still fetched."""
     from shared.errors import JobError
 
+    fields = {"model_id": entry.full_id, "revision": entry.revision}
     try:
-        with _bar(entry.model_id) as show:
+        with bar(f"{entry.full_id}{place}") as show:
             source = desk.store.ensure(entry, on_download=show)
     except JobError as error:
-        say(str(error))
-        return False
-    typer.echo(f"{entry.model_id} {source.path}")
-    return True
+        answer.add_error(error, **fields)
+        return
+    found = {**fields, "revision": source.revision, "path": str(source.path)}
+    answer.add(f"{entry.full_id} {source.path}", **found)
 
 
-@contextmanager
-def _bar(name: str) -> "Iterator[Callable[[Transfer], None]]":
-    """A progress bar on stderr, where that is a terminal."""
-    from rich.console import Console
-    from rich.filesize import decimal
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+def _verify(desk: Desk, answer: _Answer, model: "Stored", place: str, *, repair: bool) -> None:
+    """Compare one model with the hub's, and mend it where that is asked for."""
+    from shared.errors import JobError, ModelUnavailable
 
-    console = Console(stderr=True)
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TextColumn("{task.fields[pace]}")
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(name, total=None, pace="")
-
-        def show(moment: "Transfer") -> None:
-            eta = f", {moment.eta_s:.0f} s left" if moment.eta_s is not None else ""
-            pace = f"{decimal(int(moment.rate))}/s{eta}" if moment.rate else ""
-            progress.update(task, completed=moment.done, total=moment.total or None, pace=pace)
-
-        yield show
-
-
-def _verify(desk: _Desk, model: "Stored", *, repair: bool) -> bool:
-    """Whether the model is as on the hub, in the end; says what is not."""
-    from shared.errors import JobError
-
-    damaged = desk.store.verify(model)
+    title = _title(model)
+    with bar(f"{model.model_id}{place}") as show:
+        damaged = desk.store.verify(model, on_progress=show)
     for damage in damaged:
-        say(f"{_title(model)}: {damage.name} {damage.what}")
+        say(f"{title}: {damage.name} {damage.what}")
+    fields = {**_named(model), "complete": model.complete, "damaged": [_damage(d) for d in damaged]}
     if not damaged:
-        typer.echo(f"{_title(model)}: {'as on the hub' if model.complete else 'what is there is as on the hub'}")
-        return True
-    if not repair:
-        return False
+        words = "as on the hub" if model.complete else "what is there is as on the hub"
+        answer.add(f"{title}: {words}", **fields, repaired=False)
+        return
     try:
-        desk.repair(model, damaged)
+        if not repair:
+            hint = "`--repair` fetches it again" if model.ours else "another tool downloaded it; delete it there"
+            raise ModelUnavailable(f"model '{model.model_id}' is damaged; {hint}")
+        with bar(f"{model.model_id}{place}, again") as show:
+            desk.repair(model, damaged, show)
     except JobError as error:
-        say(str(error))
-        return False
-    typer.echo(f"{_title(model)}: repaired")
-    return True
+        answer.add_error(error, **fields, repaired=False)
+        return
+    answer.add(f"{title}: repaired", **fields, repaired=True)
 
 
-def _evict(desk: _Desk, model: "Stored") -> bool:
-    """Whether the model went; says why not."""
+def _evict(desk: Desk, answer: _Answer, model: "Stored", *, named: bool) -> None:
+    """Delete one model, or say why not: an error where the user named it."""
     from rich.filesize import decimal
 
-    gone = desk.store.evict(model)
-    if gone:
-        typer.echo(f"{_title(model)}: evicted, {decimal(model.bytes)} freed")
-    else:
-        say(f"{_title(model)}: kept, {_why_kept(model)}")
-    return gone
+    from shared.errors import InvalidInput
+
+    fields = {**_named(model), "bytes": model.bytes}
+    if desk.store.evict(model):
+        answer.add(f"{_title(model)}: evicted, {decimal(model.bytes)} freed", **fields, evicted=True)
+        return
+    kept = _why_kept(model)
+    if named:
+        answer.add_error(InvalidInput(f"{_title(model)}: kept, {kept}"), **fields, evicted=False, kept=kept)
+        return
+    say(f"{_title(model)}: kept, {kept}")
+    answer.add("", **fields, evicted=False, kept=kept)
+
+
+def _freed(answer: _Answer) -> str:
+    """The sum below the lines of what was evicted."""
+    from rich.filesize import decimal
+
+    sizes = [item["bytes"] for item in answer.items if item["evicted"]]
+    return f"{len(sizes)} model{'' if len(sizes) == 1 else 's'} evicted, {decimal(sum(sizes))} freed"
 
 
 def _why_kept(model: "Stored") -> str:
@@ -263,31 +260,27 @@ def _why_kept(model: "Stored") -> str:
     return "a worker uses it" if model.in_use else "another process is working on it"
 
 
+def _tell_pin(answer: _Answer, pin: "Pin") -> None:
+    if pin.error:
+        answer.add_error(pin.error, model_id=pin.model_id, revision=pin.named, pinned=False)
+        return
+    how = "pinned before" if pin.named == pin.commit else f"pinned, was {pin.named}"
+    answer.add(f"{pin.model_id} {pin.commit} {how}", model_id=pin.model_id, revision=pin.commit, pinned=True)
+
+
 def _title(model: "Stored") -> str:
     return f"{model.model_id} {model.revision[:12]}"
 
 
-def _fields(model: "Stored") -> dict[str, object]:
+def _named(model: "Stored") -> dict[str, Any]:
+    return {"model_id": model.model_id, "revision": model.revision, "path": str(model.path)}
+
+
+def _damage(damage: "Damaged") -> dict[str, str]:
+    return {"file": damage.name, "what": damage.what}
+
+
+def _fields(model: "Stored") -> dict[str, Any]:
     from dataclasses import asdict
 
     return {**asdict(model), "path": str(model.path)}
-
-
-def _print_table(models: "list[Stored]") -> None:
-    from rich.console import Console
-    from rich.filesize import decimal
-    from rich.table import Table
-
-    table = Table("model", "revision", "size", "last use", "pinned", "complete", "in use")
-    table.columns[0].overflow = "fold"
-    for model in models:
-        facts = (model.pinned, model.complete, model.in_use)
-        marks = ["yes" if fact else "no" for fact in facts]
-        table.add_row(model.model_id, model.revision[:7], decimal(model.bytes), _last_use(model), *marks)
-    Console().print(table)
-
-
-def _last_use(model: "Stored") -> str:
-    if model.last_used is None:
-        return "unknown"
-    return time.strftime("%Y-%m-%d", time.localtime(model.last_used))

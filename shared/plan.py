@@ -29,7 +29,7 @@ class Plan:
     @property
     def model_id(self) -> str | None:
         """The model that will run, if any does."""
-        return self.entry.model_id if self.entry else None
+        return self.entry.full_id if self.entry else None
 
 
 class Planner:
@@ -76,7 +76,7 @@ class Planner:
         if not isinstance(route, str):
             return None
         names = self._openai_pipelines()
-        return openai.models(route, dict.fromkeys(e.model_id for e in self.catalog.entries if e.pipeline in names))
+        return openai.models(route, dict.fromkeys(e.full_id for e in self.catalog.entries if e.pipeline in names))
 
     @property
     def streams(self) -> bool:

@@ -122,14 +122,14 @@ class Runner:
         """Load a model and run it once; returns what its loader tells of the time that it took."""
         if handler.warmup:
             params = {**entry.defaults, **handler.warmup}
-            job = Job("warm-up", {"pipeline": entry.pipeline, "model_id": entry.model_id, **params})
+            job = Job("warm-up", {"pipeline": entry.pipeline, "model_id": entry.full_id, **params})
             result = self._jobs.submit(self._run_logged, job).result()  # not `submit`: its length is not typical
             loading: dict[str, Any] | None = result["metrics"].get("loading")
             return loading
         if handler.load:
             with self.pool.acquire(handler.load, self.store.ensure(entry)) as model:
                 self._widen(model)
-                logs.stage("loaded", "warm-up", model=entry.model_id)
+                logs.stage("loaded", "warm-up", model=entry.full_id)
                 return getattr(model, "loading", None)
         return None
 

@@ -17,6 +17,7 @@ from platforms.runpod.stream import StreamingHandler
 from shared import device as devices
 from shared import logs
 from shared.errors import ENDINGS
+from shared.models.fitness import unfit
 from shared.runner import Runner
 from shared.settings import Settings
 
@@ -37,10 +38,20 @@ def register_checks(runpod: Any, runner: Runner) -> None:
             if entry.warm:
                 runner.store.check(entry)
 
+    def models_on_the_volume_are_whole() -> None:
+        damaged = list(unfit(runner.store, runner.planner.catalog))
+        for model in damaged:
+            about = {"model": model.entry.model_id, "pipeline": model.entry.pipeline, "reason": model.error.message}
+            logs.logger.warning("a model is damaged", extra={"fields": about})
+        for model in damaged:
+            if model.is_default:
+                raise model.error
+
     def models_run() -> None:
         runner.warm()
 
-    for check in (volume_is_writable, warm_models_can_be_had, device_works, models_run):  # the cheapest first
+    cheap = (volume_is_writable, models_on_the_volume_are_whole, warm_models_can_be_had)
+    for check in (*cheap, device_works, models_run):
         runpod.serverless.register_fitness_check(check)
 
 

@@ -72,8 +72,15 @@ def commits(repo: Path, revision: str) -> list[str]:
     named = [ref.read_text().strip()] if ref.is_file() else []
     if revision != "main":
         return named
-    newest_first = sorted((repo / "snapshots").glob("*"), key=lambda f: f.stat().st_mtime, reverse=True)
+    # other tools, such as RunPod, write no ref, and a full disk kept us from it; what was asked for by its commit
+    # is not what somebody means who names none
+    unnamed = [f for f in (repo / "snapshots").glob("*") if _may_be_main(read_marker(repo, f.name))]
+    newest_first = sorted(unnamed, key=lambda f: f.stat().st_mtime, reverse=True)
     return named + [f.name for f in newest_first if f.name not in named]
+
+
+def _may_be_main(marker: Marker | None) -> bool:
+    return marker is None or marker.branch == "main"
 
 
 def snapshots(root: Path) -> Iterator[tuple[Path, str]]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,7 +14,9 @@ from shared.settings import Settings
 TEXT_GENERATION = "text-generation"
 BUILT_IN = Path(__file__).parents[2] / "templates" / "models.json"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+IN_REPOSITORY = re.compile(rf"({HUB_ID.pattern})/((?:\w[\w.+() -]*/)*\w[\w.+() -]*\.(?:safetensors|gguf))")
 COMMIT = re.compile(r"[0-9a-f]{40}")
+LOCAL = ("demo/", "/", "./", "../")  # how the ids of models start that are on no hub
 
 
 class Entry(BaseModel):
@@ -22,7 +25,9 @@ class Entry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
     pipeline: str = Field(description="The pipeline that runs it.")
-    model_id: str = Field(description="A hub id, `demo/...`, or a folder.")
+    model_id: str = Field(
+        description="A hub id, that of one file on the hub (`owner/name/file.safetensors`), `demo/...`, or a folder."
+    )
     revision: str = Field("main", description="A commit of the hub, or a branch, which moves.")
     pinned: bool = Field(False, description="True: `revision` is a commit; anything else is refused.")
     files: tuple[str, ...] = Field((), description="The one file to use of several, such as a quantisation.")
@@ -35,6 +40,22 @@ class Entry(BaseModel):
     warm: bool = Field(False, description="Load it when the worker starts, before the first job.")
     gpu_memory_gb: float | None = Field(None, description="What it needs on the card.")
     defaults: dict[str, Any] = Field(default_factory=dict, description="Parameters where a job gives none.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split(cls, given: Any) -> Any:
+        """The id of one file on the hub, as its repository's id and its name there."""
+        model_id = given.get("model_id") if isinstance(given, dict) else None
+        if not isinstance(model_id, str) or not (found := IN_REPOSITORY.fullmatch(model_id)):
+            return given
+        if given.get("files", ()) not in ((), [], (found[2],), [found[2]]):
+            raise ValueError(f"model_id names the file {found[2]}, and files another one")
+        return {**given, "model_id": found[1], "files": (found[2],)}
+
+    @property
+    def full_id(self) -> str:
+        """The id by which jobs and receipts name the model: with its file, where that is one of several."""
+        return self.model_id if self.model_id.startswith(LOCAL) else "/".join((self.model_id, *self.files))
 
     @model_validator(mode="after")
     def _pinned_to_a_commit(self) -> Self:
@@ -62,7 +83,7 @@ class Catalog:
         if settings.pipeline:
             entries = [e for e in entries if e.pipeline == settings.pipeline]
         if settings.model_id:
-            known = [e.model_copy(update={"warm": True}) for e in entries if e.model_id == settings.model_id]
+            known = [e.model_copy(update={"warm": True}) for e in named(entries, settings.model_id)]
             entries = known or [_with_options(_single(settings.pipeline, settings.model_id), options)]
         return cls(entries, allow_any=settings.allow_any_model)
 
@@ -77,16 +98,18 @@ class Catalog:
             InvalidInput: the catalog has no such model.
         """
         offered = [e for e in self.entries if e.pipeline == pipeline]
-        if model_id is None and offered:
-            return offered[0]
-        for entry in offered:
-            if entry.model_id == model_id:
-                return entry
-        if self._allow_any and model_id and HUB_ID.fullmatch(model_id):
+        if found := offered if model_id is None else named(offered, model_id):
+            return found[0]
+        if self._allow_any and model_id and (HUB_ID.fullmatch(model_id) or IN_REPOSITORY.fullmatch(model_id)):
             return Entry(pipeline=pipeline, model_id=model_id, pinned=False)
-        names = ", ".join(e.model_id for e in offered) or "none"
+        names = ", ".join(e.full_id for e in offered) or "none"
         asked = f"model_id '{model_id[:64]}' is not" if model_id else f"no model for '{pipeline}' is"
         raise InvalidInput(f"{asked} in this worker's catalog; it has: {names}")
+
+
+def named(entries: Sequence[Entry], model_id: str) -> list[Entry]:
+    """The entries that an id means: those of this very model, else those of one file of this repository."""
+    return [e for e in entries if e.full_id == model_id] or [e for e in entries if e.model_id == model_id]
 
 
 def read(path: Path) -> list[Entry]:

@@ -4,12 +4,13 @@ import inspect
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from shared import logs
 from shared.device import classify
 from shared.errors import InvalidInput, JobError, ModelUnavailable
-from shared.models import readahead, safetensors_header, single_file
+from shared.models import pickles, readahead, safetensors_header, single_file
 from shared.models.stages import Stages
 from shared.schemas import Context, ModelSource
 
@@ -70,7 +71,7 @@ FAMILIES: dict[str, Family] = {
 }
 
 # Distilled without classifier-free guidance: any other scale spoils the picture (model cards of both).
-GUIDANCE_FREE = frozenset({"sd-turbo", "sdxl-turbo"})  # the last part of an id, or a folder's name
+GUIDANCE_FREE = frozenset({"sd-turbo", "sdxl-turbo"})  # a part of an id, or of a folder's path
 
 
 @dataclass
@@ -87,7 +88,7 @@ class Diffusion:
     @property
     def guided(self) -> bool:
         """Whether the model takes classifier-free guidance at all."""
-        return self.source.model_id.rpartition("/")[2] not in GUIDANCE_FREE
+        return GUIDANCE_FREE.isdisjoint(self.source.model_id.split("/"))
 
     def pipeline(self, task: Task, scheduler: str | None, steps: int, *, safety_check: bool = True) -> Any:
         """A diffusers pipeline for one job, with a scheduler object of its own over the shared parts.
@@ -145,7 +146,7 @@ def load(source: ModelSource, device: "Device") -> Diffusion:
         ModelUnavailable: its architecture is not one of ours, or its files cannot be read.
     """
     stages = Stages()
-    class_name, family = _checked(source)
+    class_name, family, pickled = _checked(source)
     files = readahead.weights(source.path, half=device.kind != "cpu")
     readahead.begin(files)
     with stages.measure("imports"):
@@ -154,9 +155,13 @@ def load(source: ModelSource, device: "Device") -> Diffusion:
         ahead = readahead.finish(files)
     try:
         with stages.measure("files"):
-            pipe = _read(source, class_name, device)
+            for file in pickled:
+                pickles.check_content(file)
+            pipe = _read(source, class_name, device, use_safetensors=None if pickled else True)
         with stages.measure("to_device"):
             pipe = pipe.to(device.kind)
+    except ModelUnavailable as exc:
+        raise _with_model(source, exc) from exc
     except JobError:
         raise
     except Exception as exc:
@@ -171,20 +176,27 @@ def load(source: ModelSource, device: "Device") -> Diffusion:
     return Diffusion(source, family, parts, flags, device, loading)
 
 
-def _checked(source: ModelSource) -> tuple[str, Family]:
-    """The class and the family of a checkpoint whose weights are whole by their headers; imports nothing."""
+def _checked(source: ModelSource) -> tuple[str, Family, list[Path]]:
+    """The class and the family of a checkpoint whose weights are whole by their headers, and its allowed pickles;
+    imports nothing."""
+    pickled: list[Path] = []
     try:
         if source.path.is_dir():
             class_name = json.loads((source.path / "model_index.json").read_text())["_class_name"]
             safetensors_header.check_folder(source.path)
+            pickled = pickles.needed(source)
         else:
             class_name = single_file.kind_of(source.path).class_name
     except ModelUnavailable as exc:
-        raise ModelUnavailable(f"the files of '{source.model_id}' cannot be loaded: {exc.message}") from exc
+        raise _with_model(source, exc) from exc
     family = FAMILIES.get(class_name)
     if family is None:
         raise ModelUnavailable(f"'{source.model_id}' is a {class_name}; there are: {', '.join(FAMILIES)}")
-    return class_name, family
+    return class_name, family, pickled
+
+
+def _with_model(source: ModelSource, exc: ModelUnavailable) -> ModelUnavailable:
+    return ModelUnavailable(f"the files of '{source.model_id}' cannot be loaded: {exc.message}", **exc.detail)
 
 
 def _import(class_name: str) -> None:
@@ -195,7 +207,7 @@ def _import(class_name: str) -> None:
     getattr(diffusers, class_name)
 
 
-def _read(source: ModelSource, class_name: str, device: "Device") -> Any:
+def _read(source: ModelSource, class_name: str, device: "Device", *, use_safetensors: bool | None) -> Any:
     import diffusers
 
     if not source.path.is_dir():
@@ -204,7 +216,7 @@ def _read(source: ModelSource, class_name: str, device: "Device") -> Any:
         source.path,
         dtype=device.dtype,
         variant=variant([f.name for f in source.path.glob("*/*.safetensors")], device.kind),
-        use_safetensors=True,
+        use_safetensors=use_safetensors,  # None: pickles where there are none, with torch's `weights_only`
         local_files_only=True,
         # from the file to the card, without a copy in this machine's memory
         device_map="cuda" if device.kind == "cuda" else None,

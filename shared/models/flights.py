@@ -64,7 +64,10 @@ class Flights:
                     told, waited_s = flight.moment, 0.0
                     on_progress(told)
                 try:
-                    return flight.result.result(timeout=LOOK_S)
+                    result = flight.result.result(timeout=LOOK_S)
+                    if flight.moment != told:
+                        on_progress(flight.moment)
+                    return result
                 except StillGoing:
                     if flight.result.done():  # it was the work that timed out
                         raise

@@ -11,9 +11,9 @@ from shared.models.wanted import TEXTS, parts_of
 from shared.models.whole import is_whole
 from shared.schemas import ModelSource
 
-HASHED_WHOLE = 2**30  # bytes; a larger file is sampled, since a cold start must not read it twice
-SAMPLES = 64
-SAMPLE = 2**20
+HASHED_WHOLE = 16 * 2**20  # bytes; a larger file is sampled, since a cold start must not read it twice
+SAMPLES = 32
+SAMPLE = 128 * 2**10  # bytes; all samples are a quarter of the smallest file that is sampled
 
 
 def in_folder(entry: Entry, path: Path) -> ModelSource | None:
@@ -33,8 +33,14 @@ def in_folder(entry: Entry, path: Path) -> ModelSource | None:
 
 
 def _revision(folder: Path, files: Sequence[Path]) -> str:
-    """`sha256-...` of the files; `sampled-...` where one is too large to be read for that."""
-    state = tuple((f.relative_to(folder).as_posix(), f.stat().st_size, f.stat().st_mtime_ns) for f in files)
+    """`sha256-...`: of every byte; `sampled-...`: of names, lengths and pieces, where a file is too large for that.
+
+    Two models of the latter may share a revision, if they differ between the pieces only.
+    """
+    stats = [f.stat() for f in files]
+    state = tuple(
+        (f.relative_to(folder).as_posix(), s.st_size, s.st_mtime_ns) for f, s in zip(files, stats, strict=True)
+    )
     kind = "sampled" if any(size > HASHED_WHOLE for _, size, _ in state) else "sha256"
     return f"{kind}-{_digest(folder, state)[:16]}"
 

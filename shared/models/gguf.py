@@ -150,10 +150,7 @@ def load(source: ModelSource, device: Device) -> TextModel:
     """
     import xllamacpp
 
-    path = _file(source.path)
-    header = read_header(path)
-    for part in parts_of(path.name)[1:]:
-        read_header(path.with_name(part), first=False)
+    path, header = checked(source.path)
     _check_options(source.options)
     fit = _fit(header, path.stat().st_size, device, source.options, xllamacpp)
     params = _params(xllamacpp, path, header, fit, source.model_id)
@@ -167,6 +164,19 @@ def load(source: ModelSource, device: Device) -> TextModel:
         ) from exc
     logs.logger.info("GGUF loaded", extra={"fields": {"model": source.model_id, **asdict(fit)}})
     return TextModel(server, fit, header)
+
+
+def checked(path: Path) -> tuple[Path, Header]:
+    """The first file of a model, given as a file or as a folder, and its header; the headers of all parts are read.
+
+    Raises:
+        ModelUnavailable: naming the file and what is wrong with it.
+    """
+    first = _file(path)
+    header = read_header(first)
+    for part in parts_of(first.name)[1:]:
+        read_header(first.with_name(part), first=False)
+    return first, header
 
 
 def has_template(header: Header) -> bool:
@@ -189,8 +199,9 @@ def _params(xllamacpp: Any, path: Path, header: Header, fit: Fit, model_id: str)
     params.api_keys = [secrets.token_urlsafe(32)]  # it listens on loopback, whether it is to or not
     threads = 1 if path.stat().st_size < SMALL else usable_cpus()
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
-    if is_networked(path) and not readahead.finish(readahead.weights(path)).whole:
-        params.load_mode = xllamacpp.llama_load_mode.LLAMA_LOAD_MODE_NONE  # page faults over a network, one by one
+    if is_networked(path):  # read once and copied: mapped, each page that memory lacks is a wait for the network
+        readahead.finish(readahead.weights(path))
+        params.load_mode = xllamacpp.llama_load_mode.LLAMA_LOAD_MODE_NONE
     if not has_template(header):
         params.chat_template = PLAIN_TEMPLATE
     if header.of_model("pooling_type"):

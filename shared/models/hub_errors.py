@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,12 +13,36 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 FULL = (errno.ENOSPC, errno.EDQUOT)  # network volumes have quotas, and report them as the latter
+IN_WORDS = re.compile(rf"\(os error ({'|'.join(map(str, FULL))})\)")  # how Rust, and so xet, writes them
 NEAREST = 5
 SEARCH_S = 5.0
 
 
 class DiskFull(Exception):
     """A write failed since the volume, or its quota, is full."""
+
+
+def is_full(exc: BaseException) -> bool:
+    """Whether a write failed since the volume, or its quota, is full."""
+    return isinstance(exc, DiskFull) or (isinstance(exc, OSError) and exc.errno in FULL)
+
+
+def full(model_id: str, needed: int | None = None) -> ModelUnavailable:
+    """What is said where there is no space, and no model may go; `needed` in bytes, where it is known."""
+    size = "" if needed is None else f" ({needed / 10**9:.1f} GB)"
+    return ModelUnavailable(
+        f"'{model_id}'{size} cannot be stored: the volume is full; delete files or evict models, or take a larger "
+        "volume",
+        reason="disk_full",
+    )
+
+
+def unusable(model_id: str, exc: OSError) -> ModelUnavailable:
+    """What is said where the volume that models are downloaded to fails."""
+    if is_full(exc):
+        return full(model_id)
+    why = exc.strerror or type(exc).__name__
+    return ModelUnavailable(f"the volume for models cannot be used: {why}", reason="volume")
 
 
 def asked(api: "HfApi", model_id: str, revision: str, call: Callable[[], T]) -> T:
@@ -50,7 +75,11 @@ def asked(api: "HfApi", model_id: str, revision: str, call: Callable[[], T]) -> 
     except FileNotFoundError:  # the folder that was written to is gone
         raise
     except OSError as exc:
-        if exc.errno in FULL:
+        if is_full(exc):
+            raise DiskFull from exc
+        raise _interrupted(model_id, exc) from exc
+    except RuntimeError as exc:  # of xet, which has no other
+        if IN_WORDS.search(str(exc)):
             raise DiskFull from exc
         raise _interrupted(model_id, exc) from exc
     except ValueError as exc:  # an answer that is no JSON, or a name that is none

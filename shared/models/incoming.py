@@ -24,6 +24,8 @@ def adopt(repo: Path, token: str) -> Path:
     """
     mine = repo / FOLDER / token
     for old in _unfinished(repo):
+        if old == mine:
+            continue
         if mine.exists():
             remove(old)
             continue
@@ -64,8 +66,12 @@ def sweep(root: Path, now: Callable[[], float] = time.time) -> None:
 def remove(folder: Path) -> None:
     """Delete a folder of downloads; renamed before, so that nobody adopts it half deleted."""
     dropped = folder.with_name(f"{DROPPED}{uuid.uuid4().hex}")
-    with contextlib.suppress(FileNotFoundError):
+    try:
         folder.rename(dropped)
+    except FileNotFoundError:
+        return
+    except OSError:  # a full volume may have no room for the longer name
+        dropped = folder
     shutil.rmtree(dropped, ignore_errors=True)
 
 

@@ -1,20 +1,27 @@
-"""What is on the volumes, for those who look after them: listed, verified and evicted."""
+"""What is on the volumes, for those who look after them: listed, counted and verified."""
 
+import contextlib
 import re
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from shared.models import incoming
 from shared.models.cached import model_id_of, snapshots
-from shared.models.checks import Damaged, check_file
+from shared.models.checks import BLOCK, Damaged, check_file
 from shared.models.hub import Remote
-from shared.models.published import damages, read_marker, snapshot_path, wrong_sizes
+from shared.models.published import read_marker, snapshot_path, wrong_sizes
 from shared.models.readers import is_read
 from shared.models.space import Published
+from shared.models.transfer import Meter, Transfer
+from shared.models.volumes import is_networked
 from shared.models.walk import files_below
 from shared.models.whole import is_whole
 
 SHA256, GIT_SHA1 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
+SHORT_COMMIT = re.compile(r"[0-9a-f]{7,40}")
+PARTIAL = ".incomplete"  # how the names of huggingface_hub's unfinished files end
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,7 @@ class Stored:
 
     model_id: str
     revision: str
+    refs: tuple[str, ...]  # the branches and tags that stand for this commit
     path: Path
     bytes: int
     last_used: float | None  # seconds since 1970; None where nobody has kept account
@@ -36,6 +44,21 @@ class Stored:
         """The folder of the model, with all its commits."""
         return self.path.parent.parent
 
+    def is_at(self, revision: str) -> bool:
+        """Whether a branch, a tag, a commit or its first seven digits means this one."""
+        short = SHORT_COMMIT.fullmatch(revision) is not None and self.revision.startswith(revision)
+        return short or revision in self.refs
+
+
+@dataclass(frozen=True)
+class Volume:
+    """What the models in one cache take on the disk, each file once."""
+
+    root: Path
+    taken: int  # bytes, of which `unfinished` belong to downloads that go on or broke off
+    unfinished: int
+    free: int | None  # bytes; None on network volumes, which do not tell what their quota leaves
+
 
 def stored(roots: Iterable[Path], is_pinned: Callable[[str, str], bool], now: float) -> list[Stored]:
     """All models in these caches, also those that are not whole."""
@@ -48,6 +71,7 @@ def _stored(repo: Path, commit: str, is_pinned: Callable[[str, str], bool], now:
     return Stored(
         model_id=model_id,
         revision=commit,
+        refs=_refs(repo, commit),
         path=path,
         bytes=marker.total() if marker else sum(f.stat().st_size for f in files_below(path) if f.exists()),
         last_used=Published(repo, marker).last_used() if marker else None,
@@ -58,24 +82,81 @@ def _stored(repo: Path, commit: str, is_pinned: Callable[[str, str], bool], now:
     )
 
 
-def damaged_files(model: Stored) -> list[Damaged]:
-    """Every file that differs from the hub's, by its hash; reads all of them.
+def _refs(repo: Path, commit: str) -> tuple[str, ...]:
+    found = []
+    for file in files_below(repo / "refs"):
+        with contextlib.suppress(FileNotFoundError):  # a download has just replaced it
+            if file.suffix != ".tmp" and file.read_text().strip() == commit:
+                found.append(file.relative_to(repo / "refs").as_posix())
+    return tuple(sorted(found))
+
+
+def volume(root: Path) -> Volume:
+    """The space in one cache; the folder must be there."""
+    sizes: dict[tuple[int, int], int] = {}
+    partial: set[tuple[int, int]] = set()
+    for file in (f for repo in root.glob("models--*") for f in files_below(repo)):
+        try:
+            found = file.lstat()
+        except FileNotFoundError:  # a download has just renamed it
+            continue
+        sizes[found.st_dev, found.st_ino] = found.st_size
+        if file.name.endswith(PARTIAL) or incoming.FOLDER in file.parts:
+            partial.add((found.st_dev, found.st_ino))
+    free = None if is_networked(root) else shutil.disk_usage(root).free
+    return Volume(root, sum(sizes.values()), sum(sizes[key] for key in partial), free)
+
+
+def damaged_files(model: Stored, on_progress: Callable[[Transfer], None] = lambda moment: None) -> list[Damaged]:
+    """Every file that is missing or differs from the hub's, by its hash; reads all of them.
 
     What another tool has put there is compared with the name of its blob, which is the hub's hash of it.
     """
+    files = list(_expected(model))
+    meter = Meter(sum(remote.size or 0 for _, remote in files))
+    found = (_damage(path, remote, meter, on_progress) for path, remote in files)
+    return [damage for damage in found if damage]
+
+
+def _expected(model: Stored) -> Iterator[tuple[Path, Remote]]:
     marker = read_marker(model.repo, model.revision)
-    return damages(model.repo, marker) if marker else list(_damaged_blobs(model.path))
+    if marker is None:
+        yield from _blobs(model.path)
+        return
+    for name, record in marker.files.items():
+        yield model.path / name, Remote(name, record.size, record.sha256)
 
 
-def _damaged_blobs(snapshot: Path) -> Iterator[Damaged]:
+def _blobs(snapshot: Path) -> Iterator[tuple[Path, Remote]]:
     for link in files_below(snapshot):
         name, blob = link.relative_to(snapshot).as_posix(), link.resolve()
         sha256 = blob.name if SHA256.fullmatch(blob.name) else None
         git = blob.name if GIT_SHA1.fullmatch(blob.name) else None
-        if link.is_symlink() and not blob.exists():
-            yield Damaged(name, "is missing")
-        elif blob.is_file() and (sha256 or git):
-            try:
-                check_file(blob, Remote(name, None, sha256, git))
-            except Damaged as exc:
-                yield exc
+        if not blob.is_file():
+            yield blob, Remote(name)
+        elif sha256 or git:
+            yield blob, Remote(name, blob.stat().st_size, sha256, git)
+
+
+def _damage(path: Path, remote: Remote, meter: Meter, on_progress: Callable[[Transfer], None]) -> Damaged | None:
+    left = remote.size or 0
+
+    def between() -> None:
+        nonlocal left
+        block = min(BLOCK, left)
+        left -= block
+        meter.add(block)
+        on_progress(meter.read())
+
+    on_progress(meter.read())
+    try:
+        check_file(path, remote, between=between)
+    except Damaged as damage:
+        return damage
+    except FileNotFoundError:
+        return Damaged(remote.name, "is missing")
+    except OSError as exc:
+        return Damaged(remote.name, f"cannot be read ({exc.strerror})")
+    finally:
+        meter.skip(left)  # of a file that is missing, or has another size, nothing more is read
+    return None

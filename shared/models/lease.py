@@ -27,7 +27,7 @@ from typing import Self
 
 FOLDER = ".lease"
 PREPARED = "lease-"  # how the names of prepared folders start
-RECORD = 256  # bytes; rewritten in place, so that a heartbeat needs no space on a full disk
+RECORD = 512  # bytes; rewritten in place, so that a heartbeat needs no space on a full disk
 
 
 class LeaseLost(Exception):
@@ -52,6 +52,8 @@ class Holder:
     pid: int = 0
     done: int = 0
     total: int = 0
+    commit: str = ""  # of the snapshot that it makes
+    room: int = 0  # bytes that this snapshot will have
 
 
 class Lease:
@@ -63,6 +65,7 @@ class Lease:
         self._file = folder / token
         self._timing = timing
         self._state = {"host": socket.gethostname()[:80], "pid": os.getpid(), "beat": 0, "done": 0, "total": 0}
+        self._state |= {"commit": "", "room": 0}
         self._ended = threading.Event()
         self._lost = threading.Event()
         self._thread = threading.Thread(target=self._beat_on, name="lease", daemon=True)
@@ -82,9 +85,23 @@ class Lease:
         """Tell those who wait how far this is; they see it with the next heartbeat."""
         self._state |= {"done": done, "total": total}
 
+    def claim(self, commit: str, room: int) -> None:
+        """Tell all others at once that a snapshot of so many bytes is being made."""
+        self._state |= {"commit": commit, "room": room}
+        self.beat()
+
+    @property
+    def repo(self) -> Path:
+        """The model's folder."""
+        return self._folder.parent
+
     def is_of(self, repo: Path) -> bool:
         """Whether it is the lease of this model's folder."""
         return self._folder == repo / FOLDER
+
+    def makes(self, repo: Path, commit: str) -> bool:
+        """Whether it is held for this snapshot."""
+        return self.is_of(repo) and self._state["commit"] == commit
 
     def now(self) -> float:
         """The time by the volume's own clock: that which a file gets when it is touched."""
@@ -205,6 +222,9 @@ def read_holder(repo: Path) -> Holder | None:
         return None
     try:
         told = json.loads(record)
-        return Holder(token, (changed, record), told["host"], told["pid"], told["done"], told["total"])
+        seen = (changed, record)
+        return Holder(
+            token, seen, told["host"], told["pid"], told["done"], told["total"], told["commit"], told["room"]
+        )
     except (ValueError, KeyError, TypeError):  # just taken, or killed before its first heartbeat
         return Holder(token, (changed, record))

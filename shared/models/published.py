@@ -11,8 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from shared.models.checks import Damaged, Record, check_file
-from shared.models.hub import Remote
+from shared.models.checks import Record
 from shared.models.walk import files_below
 
 MARKER = ".published-{}.json"
@@ -26,6 +25,7 @@ class Marker:
     commit: str
     files: dict[str, Record]
     shared: bool = False  # files of another tool are in the folder too, so it is not ours to delete
+    branch: str | None = None  # for which it was downloaded, if not by its commit
     at: str = ""
     by: str = ""
 
@@ -84,7 +84,8 @@ def publish(repo: Path, incoming: Path, marker: Marker) -> Path:
     shutil.rmtree(incoming.with_name(f"{incoming.name}-done"), ignore_errors=True)
     files = {**(before.files if before else {}), **marker.files}
     shared = before.shared if before else True
-    _write_marker(repo, Marker(marker.model_id, marker.commit, files, shared))
+    branch = marker.branch or (before.branch if before else None)
+    _write_marker(repo, Marker(marker.model_id, marker.commit, files, shared, branch))
     return snapshot
 
 
@@ -127,22 +128,6 @@ def wrong_sizes(repo: Path, marker: Marker) -> list[str]:
         if size != record.size:
             wrong.append(f"{name} has {size:,} bytes and should have {record.size:,}")
     return wrong
-
-
-def damages(repo: Path, marker: Marker) -> list[Damaged]:
-    """Every file that is missing or differs from what was published, by hash; reads all of them."""
-    found = []
-    for name, record in marker.files.items():
-        path = snapshot_path(repo, marker.commit) / name
-        try:
-            check_file(path, Remote(name, record.size, record.sha256))
-        except FileNotFoundError:
-            found.append(Damaged(name, "is missing"))
-        except OSError as exc:
-            found.append(Damaged(name, f"cannot be read ({exc.strerror})"))
-        except Damaged as exc:
-            found.append(exc)
-    return found
 
 
 def discard(repo: Path, commit: str, name: str) -> None:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shared import logs
 from shared.errors import ModelUnavailable
-from shared.models.safetensors_header import Tensor, read_header
+from shared.models.safetensors_header import read_header
 from shared.schemas import ModelSource
 
 SUFFIX = ".safetensors"
@@ -66,27 +67,60 @@ def load(source: ModelSource, dtype: Any) -> Any:
     """
     import diffusers
 
-    tensors = read_header(source.path)
-    kind = _kind(source.path, tensors)
+    shapes = read_header(source.path)
+    kind = _kind(source.path, shapes)
+    folder = configuration(source, kind)
+    revision = source.options.get("config_revision")  # None where the user put it there
+    logs.stage("configuration", "models", model=source.model_id, of=kind.configuration, revision=revision)
     pipe = getattr(diffusers, kind.class_name).from_single_file(
-        str(source.path), config=str(_configuration(source, kind)), dtype=dtype, local_files_only=True
+        str(source.path), config=str(folder), dtype=dtype, local_files_only=True
     )
-    if "v_pred" in tensors:  # how trainers of SDXL mark it, with a tensor of no length
-        more = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": "ztsnr" in tensors}
+    if "v_pred" in shapes:  # how trainers of SDXL mark it, with a tensor of no length
+        more = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": "ztsnr" in shapes}
         pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, **more)
     return pipe
 
 
-def _kind(path: Path, tensors: Mapping[str, Tensor]) -> Kind:
-    first = tensors.get(FIRST_CONVOLUTION)
-    if first is None or len(first.shape) != 4:
+def configuration_beside(path: Path) -> Path | None:
+    """The folder of the configuration that lies beside a file: named as the file, around it, or, in a Hugging Face
+    cache, at the top of its snapshot."""
+    top = (folder for folder in path.parents if folder.parent.name == "snapshots")
+    folders = (path.with_suffix(""), path.parent, *top)
+    return next((folder for folder in folders if (folder / INDEX).is_file()), None)
+
+
+def configuration(source: ModelSource, kind: Kind) -> Path:
+    """The folder of the configuration: the one that `options` name, or the one beside the file.
+
+    Raises:
+        ModelUnavailable: there is none; it says which one to put where.
+    """
+    named = source.options.get("config")
+    folder = source.path.parent / str(named) if named else configuration_beside(source.path)
+    if folder and (folder / INDEX).is_file():
+        return folder
+    raise lacking(source, kind)
+
+
+def lacking(source: ModelSource, kind: Kind) -> ModelUnavailable:
+    """The error of a file without its configuration: which one it needs, and where to put it."""
+    asked = "the folder that `options` name has none" if "config" in source.options else "there is none beside it"
+    return ModelUnavailable(
+        f"{source.path.name} is {kind.name}, and needs its configuration: {asked}. Put the .json and .txt files of "
+        f"{kind.configuration}, in their folders, into a folder named {source.path.stem} beside the file"
+    )
+
+
+def _kind(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Kind:
+    first = shapes.get(FIRST_CONVOLUTION)
+    if first is None or len(first) != 4:
         raise _unfit(path, "it has no UNet of Stable Diffusion; a LoRA or a VAE alone is no model")
-    text = next((known for known in (SD1, SD2, SDXL) if any(name.startswith(known[1]) for name in tensors)), None)
+    text = next((known for known in (SD1, SD2, SDXL) if any(name.startswith(known[1]) for name in shapes)), None)
     if text is None:
         raise _unfit(path, "it has no text encoder of Stable Diffusion 1, 2 or XL")
-    if not any(name.startswith(VAES) for name in tensors):
+    if not any(name.startswith(VAES) for name in shapes):
         raise _unfit(path, "it has no VAE")
-    channels = first.shape[1]
+    channels = first[1]
     if kind := KINDS.get((text, channels)):
         return kind
     what = "an inpainting model" if channels == INPAINTING_CHANNELS else f"one whose UNet takes {channels} channels"
@@ -95,18 +129,3 @@ def _kind(path: Path, tensors: Mapping[str, Tensor]) -> Kind:
 
 def _unfit(path: Path, reason: str) -> ModelUnavailable:
     return ModelUnavailable(f"{path.name} cannot be used: {reason}")
-
-
-def _configuration(source: ModelSource, kind: Kind) -> Path:
-    """The folder of the configuration: the one that `options` name, beside the file, or named as the file."""
-    named = source.options.get("config")
-    beside = (source.path.with_suffix(""), source.path.parent)
-    folders = [source.path.parent / str(named)] if named else beside
-    for folder in folders:
-        if (folder / INDEX).is_file():
-            return folder
-    asked = "the folder that `options` name has none" if named else "there is none beside it"
-    raise ModelUnavailable(
-        f"{source.path.name} is {kind.name}, and needs its configuration: {asked}. Put the .json and .txt files of "
-        f"{kind.configuration}, in their folders, into a folder named {source.path.stem} beside the file"
-    )

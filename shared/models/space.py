@@ -2,15 +2,17 @@
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from shared import logs
 from shared.errors import ModelUnavailable
+from shared.models import incoming
 from shared.models.cached import EVICTING
-from shared.models.lease import Lease, Timing, Waiter
-from shared.models.published import Marker, marker_path, markers, snapshot_path
+from shared.models.lease import Lease, Timing, Waiter, read_holder
+from shared.models.published import Marker, marker_path, markers, read_marker, snapshot_path
 from shared.models.readers import Readers, is_read
 from shared.models.volumes import is_networked
 from shared.models.walk import files_below
@@ -74,14 +76,31 @@ class Space:
         """What they take together."""
         return sum(model.marker.total() for model in self.published())
 
-    def ask(self, need: int, lease: Lease) -> None:
-        """Make room for a download before it begins, as far as limits and free space are known.
+    def claim(self, commit: str, size: int, lease: Lease, between: Callable[[], None] = lambda: None) -> None:
+        """Keep room below the limit for a snapshot that will have `size` bytes; others count it from now on.
+
+        The claim ends with the lease. `between` is called while others claim theirs, and may raise.
 
         Raises:
             ModelUnavailable: it cannot fit.
         """
-        if self._max_bytes is not None:
-            self._keep_limit(need, self._max_bytes, lease)
+        if self._max_bytes is None:
+            lease.claim(commit, size)
+            return
+        with self._alone(between):
+            lease.claim(commit, size)  # first, so that it is not evicted for itself
+            try:
+                self._keep_limit(_missing(lease.repo, commit, size), self._max_bytes, lease)
+            except ModelUnavailable:
+                lease.claim(commit, 0)
+                raise
+
+    def ask(self, need: int, lease: Lease) -> None:
+        """Make room for a download before it begins, as far as the free space is known.
+
+        Raises:
+            ModelUnavailable: it cannot fit.
+        """
         free = self._free_bytes(self._root)
         could = sum(m.marker.total() for m in self.published() if not self._stays(m)) if need > free else 0
         if need > free + could and not is_networked(self._root):  # there, only a write tells what the quota leaves
@@ -90,12 +109,15 @@ class Space:
             self.free(need - free, lease)
 
     def free(self, need: int, lease: Lease) -> int:
-        """Evict until `need` bytes are freed, or nothing may go any more; returns how many were."""
+        """Evict until `need` bytes are freed, or nothing may go any more; returns how many were.
+
+        What the lease is held for stays.
+        """
         freed = 0
         for model in self.published():
             if freed >= need:
                 break
-            if self.evict(model, lease):
+            if not lease.makes(model.repo, model.commit) and self.evict(model, lease):
                 freed += model.marker.total()
         return freed
 
@@ -132,16 +154,47 @@ class Space:
         return model.marker.shared or pinned or (model.repo, model.commit) in self._readers.reading()
 
     def _keep_limit(self, need: int, limit: int, lease: Lease) -> None:
-        models = self.published()
+        claims = self._claims(lease)  # looked at before the markers: what is published meanwhile is counted then
+        if claims and self.used_bytes() + sum(claims.values()) + need > limit:
+            self._end_dead(claims)
+            claims = self._claims(lease)
+        models, claimed = self.published(), sum(claims.values())
         staying = sum(model.marker.total() for model in models if self._stays(model))
-        over = sum(model.marker.total() for model in models) + need - limit
-        if staying + need <= limit:
+        over = sum(model.marker.total() for model in models) + claimed + need - limit
+        if staying + claimed + need <= limit:
             over -= self.free(over, lease)
         if over > 0:
             raise _no_room(
                 f"needs {need / GB:.2f} GB; MODELS_MAX_GB is {limit / GB:g}, of which {staying / GB:.2f} are pinned "
-                "or in use"
+                f"or in use, and {claimed / GB:.2f} are being downloaded"
             )
+
+    def _claims(self, lease: Lease) -> dict[Path, int]:
+        """What others are about to publish here, by the models' folders, in bytes."""
+        holders = [(repo, read_holder(repo)) for repo in self._root.glob("models--*")]
+        others = [(repo, holder) for repo, holder in holders if holder and holder.token != lease.token]
+        claims = {repo: _missing(repo, holder.commit, holder.room) for repo, holder in others}
+        return {repo: claim for repo, claim in claims.items() if claim}
+
+    def _end_dead(self, repos: Iterable[Path]) -> None:
+        """Give back the leases of processes that were killed, and with them what they had claimed."""
+        for repo in repos:
+            with self._leased(repo, None):
+                pass
+            tidy(repo)
+
+    @contextlib.contextmanager
+    def _alone(self, between: Callable[[], None]) -> Iterator[None]:
+        """One process at a time counts and claims, or two would count on the same room."""
+        waiter = Waiter(self._root, self._timing)
+        while (turn := waiter.attempt()) is None:
+            between()
+            time.sleep(self._timing.beat_s / 4)
+        try:
+            with turn:
+                yield
+        finally:
+            incoming.tidy(self._root)
 
     @contextlib.contextmanager
     def _leased(self, repo: Path, lease: Lease | None) -> Iterator[Lease | None]:
@@ -158,6 +211,12 @@ class Space:
             return
         with taken:
             yield taken
+
+
+def _missing(repo: Path, commit: str, size: int) -> int:
+    """How many bytes of a snapshot that will have `size` are not published yet."""
+    marker = read_marker(repo, commit)
+    return max(0, size - marker.total()) if marker else size
 
 
 def _no_room(why: str) -> ModelUnavailable:

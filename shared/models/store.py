@@ -3,15 +3,15 @@
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Self
 
 from shared.errors import ModelUnavailable
-from shared.models import inventory
-from shared.models.cached import is_usable, snapshot_of, why_not
-from shared.models.catalog import Catalog, Entry
+from shared.models import configuration, inventory
+from shared.models.cached import snapshot_of, why_not
+from shared.models.catalog import LOCAL, Catalog, Entry
 from shared.models.checks import Damaged
 from shared.models.flights import Flights
 from shared.models.folders import in_folder
@@ -20,6 +20,7 @@ from shared.models.inventory import Stored
 from shared.models.lease import Timing, read_holder
 from shared.models.published import discard, markers
 from shared.models.readers import Readers
+from shared.models.single_file import lacking
 from shared.models.space import Published, Space, touch_used
 from shared.models.supply import Supply
 from shared.models.transfer import Transfer
@@ -84,12 +85,15 @@ class Store:
         if entry.model_id.startswith("demo/"):
             return in_folder(entry, DEMO_MODELS / entry.model_id.removeprefix("demo/"))
         if entry.model_id.startswith(("/", "./", "../")):
-            return in_folder(entry, Path(entry.model_id))
+            source = in_folder(entry, Path(entry.model_id))
+            return source and configuration.attached(source, self.roots())
         for root in self.roots():
             if snapshot := snapshot_of(root, entry):
                 touch_used(snapshot.parent.parent, snapshot.name)
                 path = snapshot / entry.files[0] if entry.files else snapshot
-                return ModelSource(entry.model_id, snapshot.name, path, entry.options)
+                options = {**entry.options, "pickles": entry.pickles} if entry.pickles else entry.options
+                source = ModelSource(entry.full_id, snapshot.name, path, options)
+                return configuration.attached(source, self.roots())
         return None
 
     def ensure(
@@ -106,19 +110,22 @@ class Store:
         Raises:
             ModelUnavailable: it is not here, and cannot be fetched; its detail has the `reason`.
         """
-        if found := self.find(entry):
+        found = self.find(entry)
+        kind = configuration.needed(found) if found else None
+        if found and not kind:
             self._tidy(found)
             return found
-        _must_be_of_the_hub(entry)
+        if not found:
+            _must_be_of_the_hub(entry)
         key = (entry.model_id, entry.revision, entry.files)
         try:
-            self._hub.check_online(entry.model_id)
+            self._hub.check_online(kind.configuration if kind else entry.model_id)
             root = self.write_root()
             source: ModelSource = self._flights.join(
                 key, lambda flight: self._supply.get(entry, root, flight), on_progress=on_download, check=check
             )
         except ModelUnavailable as exc:
-            raise self._with_what_is_here(entry, exc) from exc
+            raise self._explained(entry, exc) from exc
         self._tidy(source)
         return source
 
@@ -126,19 +133,19 @@ class Store:
     def hold(self, entry: Entry, source: ModelSource) -> Iterator[ModelSource]:
         """The model, found again if it was evicted just now, and within the block by nobody."""
         while True:
-            place = self._place(source)
-            if place is None:
-                yield source
-                return
-            with self._readers.hold(*place):
-                if is_usable(*place, entry):  # looked at after others can see that it is read
+            with ExitStack() as held:
+                places = self._places(source)
+                for place in places:
+                    held.enter_context(self._readers.hold(*place))
+                # looked at after others can see that it is read
+                if not places or self.find(entry) == source:
                     yield source
                     return
             source = self.ensure(entry)
 
     def loaded(self, sources: Iterable[ModelSource]) -> None:
         """These models are on the device now, and no others: nobody on the volume may evict them."""
-        self._readers.loaded([place for source in sources if (place := self._place(source))])
+        self._readers.loaded([place for source in sources for place in self._places(source)])
 
     def check(self, entry: Entry) -> None:
         """Whether the model is here, or the hub says that it has it; downloads nothing.
@@ -171,11 +178,20 @@ class Store:
         """Every model in every root, whole or not."""
         return inventory.stored(self.roots(), self._is_pinned, time.time())
 
-    def verify(self, model: Stored) -> list[Damaged]:
+    def verify(
+        self, model: Stored, *, on_progress: Callable[[Transfer], None] = lambda moment: None
+    ) -> list[Damaged]:
         """The files of a model that differ from the hub's, by hash; reads all of it, and changes nothing."""
-        return inventory.damaged_files(model)
+        return inventory.damaged_files(model, on_progress)
 
-    def repair(self, entry: Entry, model: Stored, damaged: Iterable[Damaged]) -> ModelSource:
+    def repair(
+        self,
+        entry: Entry,
+        model: Stored,
+        damaged: Iterable[Damaged],
+        *,
+        on_download: Callable[[Transfer], None] = lambda moment: None,
+    ) -> ModelSource:
         """Fetch damaged files again.
 
         Raises:
@@ -187,7 +203,7 @@ class Store:
             )
         for damage in damaged:
             discard(model.repo, model.revision, damage.name)
-        return self.ensure(entry)
+        return self.ensure(entry, on_download=on_download)
 
     def evict(self, model: Stored) -> bool:
         """Delete a model; False where it is not ours, pinned, in use, or being worked on."""
@@ -205,19 +221,30 @@ class Store:
 
     def _tidy(self, source: ModelSource) -> None:
         """Where a worker was killed just after it had published the model, its lease is still there."""
-        place = self._place(source)
-        if place and read_holder(place[0]):
-            self._flights.start(place[0], lambda flight: self._supply.tidy(place[0]))
+        for repo in {repo for repo, _ in self._places(source)}:
+            self._tidy_repo(repo)
 
-    def _place(self, source: ModelSource) -> tuple[Path, str] | None:
-        """The folder and commit of a model in a cache; None for folders and files of the user's own."""
-        for folder in (source.path, *source.path.parents):
-            if folder.parent.name == "snapshots" and folder.name == source.revision:
-                return folder.parent.parent, source.revision
-        return None
+    def _tidy_repo(self, repo: Path) -> None:
+        if read_holder(repo):
+            self._flights.start(repo, lambda flight: self._supply.tidy(repo))
 
-    def _with_what_is_here(self, entry: Entry, exc: ModelUnavailable) -> ModelUnavailable:
-        """The error, with what is on the volume instead where the hub was the reason."""
+    def _places(self, source: ModelSource) -> list[tuple[Path, str]]:
+        """The folders and commits in caches of a model and of its configuration; none of what is the user's own."""
+        parts = [(source.path, source.revision)]
+        if "config_revision" in source.options:
+            parts.append((Path(source.options["config"]), source.options["config_revision"]))
+        return [
+            (folder.parent.parent, revision)
+            for path, revision in parts
+            for folder in (path, *path.parents)
+            if folder.parent.name == "snapshots" and folder.name == revision
+        ]
+
+    def _explained(self, entry: Entry, exc: ModelUnavailable) -> ModelUnavailable:
+        """The error, with the model that lacks its configuration, or with what is on the volume instead where the hub
+        was the reason."""
+        if (found := self.find(entry)) and (kind := configuration.needed(found)):
+            return ModelUnavailable(f"{lacking(found, kind).message}; {exc.message}", **exc.detail)
         wrong = next((why for root in self.roots() if (why := why_not(root, entry))), "")
         here = [m.model_id for m in self.stored() if m.complete] if exc.detail.get("reason") in WITHOUT_HUB else []
         more = f"; on the volume it is damaged: {wrong}" if wrong else ""
@@ -226,5 +253,5 @@ class Store:
 
 
 def _must_be_of_the_hub(entry: Entry) -> None:
-    if entry.model_id.startswith(("demo/", "/", "./", "../")):
+    if entry.model_id.startswith(LOCAL):
         raise ModelUnavailable(f"model '{entry.model_id}' is not here, or is not whole")

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from shared.errors import ModelUnavailable
 from shared.models.hub import Listing
-from shared.models.single_file import is_configuration_file
+from shared.models.single_file import INDEX, is_configuration_file
 
 TEXTS = (".json", ".txt", ".model", ".jinja")
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
@@ -31,7 +31,7 @@ def wanted(listing: Listing, files: Sequence[str], pickles: Mapping[str, str]) -
             reason="pickles",
         )
     chosen = gguf_files(listing.model_id, files, names) or wanted_files(names)
-    if any(n.endswith(".safetensors") for n in files):
+    if INDEX in names and any(n.endswith(".safetensors") for n in files):
         chosen += [n for n in names if is_configuration_file(n)]  # beside a single file, and all that it needs
     if not any(n.endswith((".safetensors", ".gguf")) for n in chosen) and not allowed:
         raise ModelUnavailable(
@@ -56,19 +56,20 @@ def _only_pickled(names: Sequence[str], files: Sequence[str]) -> list[str]:
     """The pickles without which the model, or a component of it, has no weights."""
     if files:
         return [n for n in files if n.endswith(PICKLES)]
-    if any(n.endswith(".gguf") for n in names) and "model_index.json" not in names:
+    if any(n.endswith(".gguf") for n in names) and INDEX not in names:
         return []
     safe = {_folder(n) for n in names if n.endswith(".safetensors")}
-    components = {_folder(n) for n in names if n.endswith("/config.json")} if "model_index.json" in names else {""}
-    return [n for n in names if _is_pickle(n) and _folder(n) in components - safe]
-
-
-def _is_pickle(name: str) -> bool:
-    return name.endswith(PICKLES) and not NO_PICKLES.search(name)
+    components = {_folder(n) for n in names if n.endswith("/config.json")} if INDEX in names else {""}
+    return [n for n in names if is_pickle(n) and _folder(n) in components - safe]
 
 
 def _folder(name: str) -> str:
     return name.rpartition("/")[0]
+
+
+def is_pickle(name: str) -> bool:
+    """Whether a file is of weights that torch reads by running what they say."""
+    return name.endswith(PICKLES) and not NO_PICKLES.search(name)
 
 
 def gguf_files(model_id: str, files: Sequence[str], names: Sequence[str]) -> list[str]:
@@ -77,14 +78,15 @@ def gguf_files(model_id: str, files: Sequence[str], names: Sequence[str]) -> lis
     Raises:
         ModelUnavailable: the one named is not there, or none is named and there are several.
     """
-    offered = [n for n in names if n.endswith(".gguf")]
-    if not files and ("model_index.json" in names or not offered):
+    kind = "safetensors" if files and files[0].endswith(".safetensors") else "GGUF"
+    offered = [n for n in names if n.endswith(f".{kind.lower()}")]
+    if not files and (INDEX in names or not offered):
         return []
     first = [n for n in offered if not (part := GGUF_PART.search(n)) or int(part[1]) == 1]
     chosen = list(files) or first
     if len(chosen) > 1 or not set(chosen) <= set(names):
         asked = f"has no {', '.join(files)}" if files else "has several models; name one in GGML_FILE"
-        raise ModelUnavailable(f"'{model_id}' {asked}; it has: {', '.join(first[:20]) or 'no GGUF file'}")
+        raise ModelUnavailable(f"'{model_id}' {asked}; it has: {', '.join(first[:20]) or f'no {kind} file'}")
     return [n for n in names if n in parts_of(chosen[0])]
 
 

@@ -23,13 +23,25 @@ def is_whole(folder: Path, files: Sequence[str] = (), pickles: Collection[str] =
 
 def _is_whole_checkpoint(folder: Path, pickles: Collection[str]) -> bool:
     """Whether every component that a diffusers folder names can be loaded: no part, weight or shard is missing."""
+    parts = _parts(folder)
+    pickled = {(folder / name).parent for name in pickles if (folder / name).is_file()}
+    whole = bool(parts) and all(p in pickled or _part_is_whole(p) for p in parts)
+    return whole and all(f.exists() for f in files_below(folder))
+
+
+def has_configuration(folder: Path) -> bool:
+    """Whether every component that a diffusers folder names has its texts; the weights may be missing."""
+    parts = _parts(folder)
+    return bool(parts) and all(any(file.is_file() for file in part.glob("*.json")) for part in parts)
+
+
+def _parts(folder: Path) -> list[Path]:
+    """The folders of the components that model_index.json names; none where it cannot be read."""
     try:
         index = json.loads((folder / "model_index.json").read_text())
     except (OSError, ValueError):
-        return False
-    parts = [folder / k for k, v in index.items() if isinstance(v, list) and v[0]]
-    pickled = {(folder / name).parent for name in pickles if (folder / name).is_file()}
-    return all(p in pickled or _part_is_whole(p) for p in parts) and all(f.exists() for f in files_below(folder))
+        return []
+    return [folder / k for k, v in index.items() if isinstance(v, list) and v[0]]
 
 
 def _part_is_whole(part: Path) -> bool:

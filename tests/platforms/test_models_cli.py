@@ -12,18 +12,15 @@ from typing import Any
 
 import pytest
 
+from tests.platforms import model_volume
+from tests.platforms.model_volume import COMMIT, WEIGHTS, damage, entry, models, terminal_with, told
 from tests.platforms.terminal import PILOTLIGHT, ROOT, Terminal
 from tests.shared.models.folders import REMOTE, safetensors, write_cached
 from tests.shared.models.hub_server import HubServer, hub_server, slow
 
 MODEL, PINNED, GATED, OTHER = "Ours/Small", "Ours/Pinned", "Ours/Gated", "Ours/Other"
-COMMIT, COMMIT_OF_PINNED = "2" * 40, "3" * 40
-WEIGHTS = "unet/diffusion_pytorch_model.fp16.safetensors"
+COMMIT_OF_PINNED, NEW = "3" * 40, "4" * 40
 DAYS = 86_400
-
-
-def entry(model_id: str, pipeline: str = "text-to-image", **more: Any) -> dict[str, Any]:
-    return {"pipeline": pipeline, "model_id": model_id, **more}
 
 
 @pytest.fixture
@@ -44,32 +41,16 @@ def volume(tmp_path: Path) -> Path:
 @pytest.fixture
 def terminal(tmp_path: Path, hub: HubServer, volume: Path) -> Terminal:
     pinned = entry(PINNED, "image-to-image", revision=COMMIT_OF_PINNED, pinned=True)
-    terminal = Terminal(tmp_path, models=[entry(MODEL), entry(MODEL, "inpainting"), pinned])
-    terminal.env |= {
-        "HF_ENDPOINT": hub.url.rstrip("/"),
-        "HF_HUB_CACHE": str(tmp_path / "of-other-tools"),
-        "HF_HUB_DISABLE_XET": "1",
-        "MODEL_DIR": str(volume),
-        "TERM": "xterm",
-    }
-    return terminal
-
-
-def models(terminal: Terminal, *args: str, code: int = 0, **env: str) -> "subprocess.CompletedProcess[str]":
-    """What a command prints that ends as it should."""
-    done = terminal.run("models", *args, **env)
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
+    return terminal_with(tmp_path, hub, [entry(MODEL), entry(MODEL, "inpainting"), pinned])
 
 
 def listed(terminal: Terminal) -> dict[str, Any]:
     """What `list --json` says, by model."""
-    return {model["model_id"]: model for model in json.loads(models(terminal, "list", "--json").stdout)}
+    return {model["model_id"]: model for model in told(terminal, "list")}
 
 
 def snapshot(volume: Path, model_id: str = MODEL, commit: str = COMMIT) -> Path:
-    return volume / f"models--{model_id.replace('/', '--')}" / "snapshots" / commit
+    return model_volume.snapshot(volume, model_id, commit)
 
 
 def on_a_screen(terminal: Terminal, *args: str) -> tuple[int, str]:
@@ -100,9 +81,9 @@ def test_a_model_is_downloaded_listed_found_and_evicted(terminal: Terminal, volu
 
     found = listed(terminal)
     assert list(found) == [MODEL]
-    told = {name: found[MODEL][name] for name in ("revision", "path", "pinned", "complete", "in_use", "ours")}
+    facts = {name: found[MODEL][name] for name in ("revision", "path", "pinned", "complete", "in_use", "ours")}
     truth = {"pinned": False, "complete": True, "in_use": False, "ours": True}
-    assert told == {"revision": COMMIT, "path": str(snapshot(volume)), **truth}
+    assert facts == {"revision": COMMIT, "path": str(snapshot(volume)), **truth}
     assert found[MODEL]["bytes"] >= len(REMOTE[WEIGHTS])
     assert found[MODEL]["last_used"] == pytest.approx(time.time(), abs=120)
     table = models(terminal, "list").stdout
@@ -125,10 +106,11 @@ def test_all_and_a_pipelines_models_are_downloaded_once_each(terminal: Terminal,
 
 def test_verify_names_a_flipped_byte_and_repair_mends_it(terminal: Terminal, volume: Path) -> None:
     models(terminal, "download", MODEL)
-    assert "as on the hub" in models(terminal, "verify").stdout
+    sound = models(terminal, "verify")
+    assert "as on the hub" in sound.stdout
+    assert sound.stderr == ""
     file = snapshot(volume) / WEIGHTS
-    file.chmod(0o644)
-    file.write_bytes(REMOTE[WEIGHTS][:-1] + b"?")
+    damage(file)
     assert WEIGHTS in models(terminal, "verify", MODEL, code=1).stderr
     assert "repaired" in models(terminal, "verify", "--repair").stdout
     assert file.read_bytes() == REMOTE[WEIGHTS]
@@ -202,6 +184,102 @@ def test_a_terminal_shows_bytes_and_rate(terminal: Terminal, hub: HubServer) -> 
     assert "/2.0 MB" in shown
     assert "B/s" in shown
     assert "s left" in shown
+
+
+def test_a_terminal_shows_what_is_hashed_and_fetched_again(terminal: Terminal, hub: HubServer, volume: Path) -> None:
+    hub.repos[MODEL].files[WEIGHTS] = safetensors(2_000_000)
+    models(terminal, "download", "--all")
+    damage(snapshot(volume) / WEIGHTS)
+    hub.faults[WEIGHTS].append(slow(2.0))
+    code, shown = on_a_screen(terminal, "models", "verify", "--repair")
+    assert code == 0
+    assert f"{PINNED} (1 of 2)" in shown
+    assert f"{MODEL} (2 of 2)" in shown
+    hashed, _, fetched = shown.partition("has the right size and the wrong sha256")
+    assert "2.0/2.0 MB" in hashed
+    assert f"{MODEL} (2 of 2), again" in fetched
+    assert "/2.0 MB" in fetched
+    assert "B/s" in fetched
+
+
+def test_below_the_list_is_what_the_volume_holds_and_what_is_left(terminal: Terminal, volume: Path) -> None:
+    empty = models(terminal, "list").stdout
+    assert "pilotlight models download --all" in empty
+    models(terminal, "download", MODEL)
+    partial = volume / "models--Ours--Other" / ".incoming" / "a" / "half"
+    partial.parent.mkdir(parents=True)
+    partial.write_bytes(bytes(5_000_000))
+    last = models(terminal, "list", MODELS_MAX_GB="0.5").stdout.splitlines()[-1]
+    assert last.startswith(f"{volume}: 1 model, 5.0 MB, 5.0 MB of it in unfinished downloads; ")
+    assert " free; 500.0 MB left of MODELS_MAX_GB=0.5" in last
+
+
+def test_every_command_answers_in_json(terminal: Terminal, volume: Path) -> None:
+    named = {"model_id": MODEL, "revision": COMMIT, "path": str(snapshot(volume))}
+    missing = told(terminal, "path", MODEL, code=1)
+    assert missing["error"].startswith(f"model_unavailable: model '{MODEL}' is not here")
+    assert told(terminal, "download", MODEL) == [named]
+    assert told(terminal, "path", MODEL) == [named]
+    assert told(terminal, "list")[0].items() >= {**named, "refs": ["main"]}.items()
+    assert told(terminal, "verify") == [{**named, "complete": True, "damaged": [], "repaired": False}]
+    damage(snapshot(volume) / WEIGHTS)
+    wrong = [{"file": WEIGHTS, "what": "has the right size and the wrong sha256"}]
+    (found,) = told(terminal, "verify", code=1)
+    assert found["damaged"] == wrong
+    assert found["error"].startswith("model_unavailable: ")
+    (mended,) = told(terminal, "verify", "--repair")
+    assert mended == {**named, "complete": True, "damaged": wrong, "repaired": True}
+    assert told(terminal, "evict", "--unused-for", "1h") == []
+    (gone,) = told(terminal, "evict", MODEL)
+    assert gone["evicted"]
+    assert gone["bytes"] > len(REMOTE[WEIGHTS])
+
+
+def test_what_fails_is_json_too_and_keeps_its_exit_code(terminal: Terminal, volume: Path) -> None:
+    listing = terminal.folder / "gated.json"
+    listing.write_text(json.dumps([entry(GATED), entry(PINNED, revision=COMMIT_OF_PINNED, pinned=True)]))
+    terminal.env |= {"MODELS": str(listing), "HF_TOKEN": ""}
+    failed, fetched = told(terminal, "download", "--all", code=1)
+    assert failed["model_id"] == GATED
+    assert failed["error"].startswith("model_unavailable: ")
+    assert fetched["path"] == str(snapshot(volume, PINNED, COMMIT_OF_PINNED))
+    (kept,) = told(terminal, "evict", PINNED, code=1)
+    assert not kept["evicted"]
+    assert kept["kept"] == "it is pinned in the catalog"
+    assert "error" in kept
+    assert told(terminal, "download", OTHER, code=1)["error"].startswith("invalid_input: model_id")
+    assert told(terminal, "list", code=1, MODELS_MAX_GB="-1")["error"].startswith("invalid_input: environment")
+
+
+def test_a_revision_is_downloaded_found_verified_and_evicted_alone(
+    terminal: Terminal, hub: HubServer, volume: Path
+) -> None:
+    models(terminal, "download", MODEL)
+    hub.repos[MODEL].commit, hub.repos[MODEL].branches = NEW, ("main", "v2")
+    assert told(terminal, "path", MODEL)[0]["revision"] == COMMIT  # what is here stands for `main`
+    assert told(terminal, "download", MODEL, "--revision", "v2")[0]["revision"] == NEW
+    for name, commit in (("v2", NEW), (NEW, NEW), (NEW[:7], NEW), ("main", COMMIT), (COMMIT, COMMIT)):
+        assert told(terminal, "path", MODEL, "--revision", name)[0]["path"] == str(snapshot(volume, MODEL, commit))
+    damage(snapshot(volume) / WEIGHTS)
+    models(terminal, "verify", MODEL, "--revision", "v2")
+    models(terminal, "verify", MODEL, "--revision", "main", code=1)
+    models(terminal, "evict", MODEL, "--revision", NEW[:7])
+    assert [m["revision"] for m in told(terminal, "list")] == [COMMIT]
+    gone = models(terminal, "path", MODEL, "--revision", "v2", code=1).stderr
+    assert f"is not here at revision 'v2'; it is here at: {COMMIT[:12]} (main)" in gone
+    unknown = models(terminal, "download", MODEL, "--revision", "mian", code=1).stderr
+    assert f"'{MODEL}' has no revision 'mian'; it has: main" in unknown
+
+
+@pytest.mark.parametrize("command", [["download", "--all"], ["verify"], ["evict", "--unused-for", "1h"]])
+def test_a_revision_is_that_of_one_model(terminal: Terminal, command: list[str]) -> None:
+    assert "MODEL_ID" in models(terminal, *command, "--revision", "main", code=2).stderr
+
+
+def test_a_folder_has_no_revisions(terminal: Terminal) -> None:
+    (terminal.folder / "models.json").write_text(json.dumps([entry("demo/text-to-image")]))
+    refused = models(terminal, "download", "demo/text-to-image", "--revision", "main", code=1).stderr
+    assert "has no revisions" in refused
 
 
 def test_the_ancestors_script_is_this_command() -> None:

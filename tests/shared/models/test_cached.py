@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.shared.models.folders import FILES, without, write_cached
+from tests.shared.models.folders import FILES, REMOTE, without, write_cached
+from tests.shared.models.hub_server import HubServer
 from tests.shared.models.stores import MODEL, NEW, NEWEST, OLD, entry, never, store
 
 
@@ -25,6 +26,15 @@ def test_main_without_a_ref_is_the_newest_snapshot(tmp_path: Path) -> None:
     for age_s, commit in ((300, OLD), (100, NEWEST), (200, NEW)):
         os.utime(write_cached(tmp_path, MODEL, commit), (1e9 - age_s, 1e9 - age_s))
     assert store(tmp_path).ensure(entry()).revision == NEWEST
+
+
+def test_main_is_not_an_old_commit_that_was_asked_for_by_name(tmp_path: Path, served: HubServer) -> None:
+    ours = store(tmp_path, hub_url=served.url)
+    served.add(MODEL, REMOTE, OLD)
+    assert ours.ensure(entry(revision=OLD)).revision == OLD
+    served.add(MODEL, REMOTE, NEW)
+    assert ours.find(entry()) is None
+    assert ours.ensure(entry()).revision == NEW
 
 
 def test_main_passes_over_a_snapshot_that_is_not_whole(tmp_path: Path) -> None:

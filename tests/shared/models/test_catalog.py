@@ -124,6 +124,16 @@ def test_allow_any_model_takes_an_id_of_the_hub(models: Path) -> None:
         "ours",
         "ours/..",
         "a/b/c",
+        "a/b/c.bin",
+        "a/b/../c.safetensors",
+        "a/../b.safetensors",
+        "a/b/.c.safetensors",
+        "a/b//c.safetensors",
+        "a/b/c.safetensors/d",
+        "a/b/c.safetensors\n",
+        "/a/b/c.safetensors",
+        "a/c.safetensors/..",
+        "b.safetensors",
         "a/b\n",
         "~/ours",
         "a b/c",
@@ -134,6 +144,56 @@ def test_allow_any_model_takes_an_id_of_the_hub(models: Path) -> None:
 def test_allow_any_model_takes_no_path(models: Path, model_id: str) -> None:
     with pytest.raises(InvalidInput, match="catalog"):
         catalog(models, allow_any_model=True).resolve("nothing-of-it", model_id)
+
+
+@pytest.mark.parametrize(
+    ("model_id", "repository", "file"),
+    [
+        ("theirs/new/mine.safetensors", "theirs/new", "mine.safetensors"),
+        ("theirs/new-1.5_x/q4/some model (v2).Q4_K-M+.gguf", "theirs/new-1.5_x", "q4/some model (v2).Q4_K-M+.gguf"),
+    ],
+)
+def test_an_id_may_name_one_file_of_a_repository(models: Path, model_id: str, repository: str, file: str) -> None:
+    listed = Entry(pipeline=DRAW, model_id=model_id)
+    asked = catalog(models, allow_any_model=True).resolve(DRAW, model_id)
+    (alone,) = catalog(models, pipeline=DRAW, model_id=model_id).entries
+    for entry in (listed, asked, alone):
+        assert (entry.model_id, entry.files, entry.full_id) == (repository, (file,), model_id)
+
+
+@pytest.mark.parametrize("files", [["b.gguf"], ["a.gguf", "b.gguf"], "a.gguf", None, 5])
+def test_an_id_with_a_file_beside_other_files_is_refused(tmp_path: Path, files: Any) -> None:
+    listed = [{"pipeline": DRAW, "model_id": "a/b/a.gguf", "files": files}]
+    with pytest.raises(InvalidInput, match=r"entry 0: .*names the file a\.gguf, and files another one"):
+        read(write(tmp_path, listed))
+
+
+def test_an_id_with_its_file_may_repeat_it(tmp_path: Path) -> None:
+    listed = [{"pipeline": DRAW, "model_id": "a/b/a.gguf", "files": ["a.gguf"]}]
+    assert read(write(tmp_path, listed)) == [Entry(pipeline=DRAW, model_id="a/b", files=("a.gguf",))]
+
+
+def test_one_file_of_several_is_found_by_its_full_id_and_the_first_by_its_repository(tmp_path: Path) -> None:
+    listed = [{"pipeline": DRAW, "model_id": f"ours/many/{n}.safetensors"} for n in "ab"]
+    found = catalog(write(tmp_path, listed), allow_any_model=True)
+    assert found.resolve(DRAW, "ours/many/b.safetensors") is found.entries[1]
+    assert found.resolve(DRAW, "ours/many") is found.entries[0]
+    assert found.resolve(DRAW, "ours/many/c.safetensors") not in found.entries
+    whole = catalog(write(tmp_path, [*listed, {"pipeline": DRAW, "model_id": "ours/many"}]))
+    assert whole.resolve(DRAW, "ours/many").files == ()
+    with pytest.raises(InvalidInput, match=r"it has: ours/many/a\.safetensors, ours/many/b\.safetensors, ours/many$"):
+        whole.resolve(DRAW, "ours/many/c.safetensors")
+
+
+def test_model_id_narrows_the_list_to_one_file(tmp_path: Path) -> None:
+    listed = [{"pipeline": DRAW, "model_id": f"ours/many/{n}.safetensors", "gpu_memory_gb": 2} for n in "ab"]
+    (entry,) = catalog(write(tmp_path, listed), model_id="ours/many/b.safetensors").entries
+    assert (entry.files, entry.gpu_memory_gb, entry.warm) == (("b.safetensors",), 2, True)
+
+
+@pytest.mark.parametrize("model_id", ["demo/text-generation", "/models/ours", "./ours"])
+def test_a_model_that_is_on_no_hub_has_the_id_that_it_was_given(model_id: str) -> None:
+    assert Entry(pipeline=DRAW, model_id=model_id, files=("model.gguf",)).full_id == model_id
 
 
 def test_the_built_in_list_offers_what_the_readme_says() -> None:

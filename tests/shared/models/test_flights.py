@@ -119,6 +119,16 @@ def test_a_process_that_ends_ends_its_flights() -> None:
     assert isinstance(job.end(), Abandoned)
 
 
+def test_the_last_moment_is_told_however_soon_it_comes() -> None:
+    def work(flight: Flight) -> str:
+        flight.moment = Transfer(2, 2)
+        return "here"
+
+    job = Waiting(Flights(), work)
+    assert job.end() == "here"
+    assert job.told[-1] == Transfer(2, 2)
+
+
 @pytest.mark.parametrize("times", [2])
 def test_what_nobody_waits_for_is_done_once_too(times: int) -> None:
     flights, work = Flights(), Work()

@@ -1,74 +1,95 @@
-"""Models in folders and files of the user's own, with revisions of what they hold."""
+"""The revision of a model of the user's own: of every byte where that costs nothing, of pieces where it would."""
 
+import io
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from shared.errors import ModelUnavailable
-from shared.models.folders import HASHED_WHOLE
-from tests.shared.models.folders import without, write_cached, write_files
-from tests.shared.models.stores import OLD, PARTS, TEXT, entry, never, store, text_entry
+from shared.models import folders
+from shared.models.catalog import Entry
+from shared.models.folders import HASHED_WHOLE, SAMPLE, SAMPLES, in_folder
+from tests.shared.models.folders import write_files
+
+WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 
 
-def test_a_folder_is_a_model_with_a_revision_of_its_content(tmp_path: Path) -> None:
-    ours, copy = write_files(tmp_path / "ours"), write_files(tmp_path / "copy")
-    source = store(tmp_path).ensure(entry(str(ours)))
-    assert source.path == ours
-    assert source.revision.startswith("sha256-")
-    assert store(tmp_path).ensure(entry(str(copy))).revision == source.revision
+def revision(path: Path) -> str:
+    source = in_folder(Entry(pipeline="text-to-image", model_id=str(path)), path)
+    assert source is not None
+    return source.revision
 
 
-@pytest.mark.parametrize("name", ["unet/diffusion_pytorch_model.safetensors", "tokenizer/vocab.json"])
-def test_a_folder_with_another_content_has_another_revision(tmp_path: Path, name: str) -> None:
-    ours = write_files(tmp_path / "ours")
-    before = store(tmp_path).ensure(entry(str(ours))).revision
-    (ours / name).write_bytes(b'{"different": 1}')
-    assert store(tmp_path).ensure(entry(str(ours))).revision != before
+def large(file: Path, *, byte_at: int | None = None, size: int = 4 * HASHED_WHOLE) -> Path:
+    """A file of holes, and of one byte."""
+    with file.open("wb") as holes:
+        holes.truncate(size)
+        if byte_at is not None:
+            holes.seek(byte_at)
+            holes.write(b"x")
+    return file
 
 
-def test_a_folder_that_is_not_whole_is_refused_without_its_path(tmp_path: Path) -> None:
-    ours = write_files(tmp_path / "ours", without("unet/config.json"))
-    (ours / "unet/diffusion_pytorch_model.safetensors").unlink()
-    with pytest.raises(ModelUnavailable, match="is not here, or is not whole"):
-        store(tmp_path).ensure(entry(str(ours)), on_download=never)
+@pytest.fixture
+def read_bytes(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """How many bytes were asked for by `read` and `readinto` so far, of files that are opened from now on."""
+    counts: list[int] = []
+
+    class Counted(io.FileIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            data = super().read(-1 if size is None else size)
+            counts.append(len(data))
+            return data
+
+        def readinto(self, buffer: "bytearray", /) -> int:  # type: ignore[override]
+            count = super().readinto(buffer)
+            counts.append(count)
+            return count
+
+    monkeypatch.setattr(Path, "open", lambda path, mode: Counted(path, mode))
+    return lambda: sum(counts)
 
 
-def test_a_part_that_is_missing_is_not_taken_for_a_model(tmp_path: Path) -> None:
-    write_cached(tmp_path, TEXT, OLD, {PARTS[0]: b"GGUF"})
-    assert store(tmp_path).find(text_entry(TEXT, PARTS[0])) is None
-    assert store(tmp_path).find(text_entry(TEXT)) is None
-    ours = write_files(tmp_path / "ours", {PARTS[0]: b"GGUF"})
-    for model_id in (ours, ours / PARTS[0]):
-        assert store(tmp_path).find(text_entry(str(model_id))) is None
+def test_a_small_model_is_hashed_whole_with_its_names(tmp_path: Path) -> None:
+    ours = write_files(tmp_path)
+    before = revision(ours)
+    assert before.startswith("sha256-")
+    (ours / WEIGHTS).write_bytes(b"weightz")
+    changed = revision(ours)
+    (ours / WEIGHTS).write_bytes(b"weights")
+    assert revision(ours) == before != changed
 
 
-def test_a_gguf_file_is_a_model_of_its_own_or_by_its_folder(tmp_path: Path) -> None:
-    ours = write_files(tmp_path / "ours", {"a.gguf": b"GGUF a"})
-    alone = store(tmp_path).ensure(text_entry(str(ours / "a.gguf"), slots=2))
-    folder = store(tmp_path).ensure(text_entry(str(ours), slots=2))
-    named = store(tmp_path).ensure(text_entry(str(ours), "a.gguf"))
-    assert (alone.path, folder.path, named.path) == (ours / "a.gguf", ours, ours / "a.gguf")
-    assert alone.revision == folder.revision == named.revision
-    assert alone.options == folder.options == {"slots": 2}
+def test_a_large_file_makes_the_revision_a_sampled_one(tmp_path: Path) -> None:
+    ours = write_files(tmp_path)
+    large(ours / WEIGHTS, size=HASHED_WHOLE)
+    assert revision(ours).startswith("sha256-")
+    large(ours / WEIGHTS, size=HASHED_WHOLE + 1)
+    assert revision(ours).startswith("sampled-")
 
 
-def test_the_revision_of_a_model_in_parts_is_of_all_of_them(tmp_path: Path) -> None:
-    ours = write_files(tmp_path / "ours", dict.fromkeys(PARTS, b"GGUF"))
-    before = store(tmp_path).ensure(text_entry(str(ours / PARTS[0]))).revision
-    (ours / PARTS[1]).write_bytes(b"GGUF, another")
-    assert store(tmp_path).ensure(text_entry(str(ours / PARTS[0]))).revision != before
+def test_the_first_and_the_last_byte_and_the_length_count(tmp_path: Path) -> None:
+    size, file = 4 * HASHED_WHOLE, tmp_path / "large.gguf"
+    made = [large(file, byte_at=at, size=size) for at in (None, 0, size - 1)]
+    found = {revision(large(path, byte_at=at, size=size)) for path, at in zip(made, (None, 0, size - 1), strict=True)}
+    found.add(revision(large(file, size=size + 1)))
+    assert len(found) == 4
 
 
-def test_a_large_file_is_sampled_for_its_revision(tmp_path: Path) -> None:
-    """A file of holes: as long as a large model, and no longer on the disk than what is written to it."""
-    file = tmp_path / "large.gguf"
-    revisions = []
-    for place in (None, 0, HASHED_WHOLE):
-        with file.open("wb") as large:
-            large.truncate(HASHED_WHOLE + 1)
-            if place is not None:
-                large.seek(place)
-                large.write(b"x")
-        revisions.append(store(tmp_path).ensure(text_entry(str(file))).revision)
-    assert all(revision.startswith("sampled-") for revision in revisions)
-    assert len(set(revisions)) == 3
+def test_of_a_large_file_little_is_read(tmp_path: Path, read_bytes: Callable[[], int]) -> None:
+    """A cold start reads the weights once, and that is when they are loaded."""
+    assert SAMPLES * SAMPLE < HASHED_WHOLE
+    assert revision(large(tmp_path / "large.gguf")).startswith("sampled-")
+    assert read_bytes() == SAMPLES * SAMPLE
+    folders._digest.cache_clear()
+    assert revision(large(tmp_path / "small.gguf", size=100)).startswith("sha256-")
+    assert read_bytes() == SAMPLES * SAMPLE + 100
+
+
+def test_what_has_not_changed_is_not_read_again(tmp_path: Path, read_bytes: Callable[[], int]) -> None:
+    file = large(tmp_path / "large.gguf")
+    before, read = revision(file), read_bytes()
+    assert (revision(file), read_bytes()) == (before, read)
+    os.utime(file, (1e9, 1e9))
+    assert (revision(file), read_bytes()) == (before, 2 * read)

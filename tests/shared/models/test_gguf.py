@@ -5,6 +5,7 @@ import http.client
 import json
 import math
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ import pytest
 
 from shared.device import Device, rss_bytes
 from shared.errors import Cancelled, InvalidInput, ModelUnavailable
+from shared.models import readahead, volumes
 from shared.models.gguf import CONTEXT, EMBEDDED_AT_ONCE, TextModel, load
 from shared.models.store import DEMO_MODELS
 from shared.schemas import ModelSource
@@ -80,6 +82,28 @@ def refusal(path: Path, **options: Any) -> str:
 
 def test_a_file_is_loaded(demo: TextModel) -> None:
     assert "four" in "".join(pieces(demo, SQUARE))
+
+
+@pytest.mark.parametrize("networked", [True, False])
+def test_on_a_network_volume_a_file_is_read_and_never_mapped(
+    tmp_path: Path, demo: TextModel, networked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = Path(shutil.copy(DEMO, tmp_path / "copy.gguf"))
+    if networked:
+        monkeypatch.setattr(volumes, "NETWORKS", ("",))
+    model = open_model(file)
+    assert [pieces(model, question) for question in QUESTIONS] == [pieces(demo, question) for question in QUESTIONS]
+    assert (str(file) in Path("/proc/self/maps").read_text()) is not networked
+
+
+def test_on_a_network_volume_a_file_is_not_mapped_where_memory_does_not_hold_it_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(volumes, "NETWORKS", ("",))
+    monkeypatch.setattr(readahead, "ROOM", 1e9)
+    file = write(tmp_path / "says.gguf", says="one")
+    assert "".join(pieces(open_model(file), "?")) == "one"
+    assert str(file) not in Path("/proc/self/maps").read_text()
 
 
 def test_a_folder_with_one_file_is_loaded(tmp_path: Path) -> None:

@@ -1,8 +1,6 @@
 """Room on the volume: the least recently used go first, and none that is pinned, read, or another tool's."""
 
 import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,17 +11,15 @@ import pytest
 from shared.errors import ModelUnavailable
 from shared.models.cached import EVICTING, folder_name
 from shared.models.catalog import Entry
-from shared.models.hub_errors import DiskFull
 from shared.models.inventory import Stored
 from shared.models.lease import Timing, Waiter
 from shared.models.published import marker_path
 from shared.models.readers import FOLDER, STALE_S, Readers
 from shared.models.space import Published, Space
 from shared.models.store import Store
-from shared.settings import inherited
 from tests.shared.models.folders import REMOTE, safetensors, write_cached
 from tests.shared.models.hub_server import HubServer, held, hub_server
-from tests.shared.models.together import ROOT, entry_of
+from tests.shared.models.together import entry_of
 
 WEIGHTS = "unet/diffusion_pytorch_model.fp16.safetensors"
 MB = 2**20
@@ -254,91 +250,6 @@ def test_of_many_who_evict_one_model_one_does(tmp_path: Path, served: HubServer)
         thread.join()
     assert done.count(True) == 1
     assert list(tmp_path.iterdir()) == []
-
-
-FULL = """
-import sys
-from pathlib import Path
-from shared.errors import ModelUnavailable
-from shared.models.catalog import Entry
-from shared.models.store import Store
-root, url, *names = sys.argv[1:]
-store = Store(Path(root), volumes=(), hub_url=url)
-for name in names:
-    try:
-        print(store.ensure(Entry(pipeline="text-to-image", model_id=name)).revision[0])
-    except ModelUnavailable as exc:
-        print(exc.detail["reason"], exc.message)
-print(sorted(m.model_id for m in store.stored() if m.path.is_relative_to(root)))
-print(sum(f.stat().st_size for f in Path(root).rglob("*") if f.is_file()) // 2**20)
-print([f.name for f in Path(root).rglob("*") if f.name in (".incoming", ".lease")])
-"""
-
-
-def on_a_small_disk(served: HubServer, folder: Path, megabytes: int, *names: str) -> list[str]:
-    """What a process prints that fetches these models onto a disk of that size; skips where none can be mounted."""
-    mount = f"mount -t tmpfs -o size={megabytes}m none {folder}"
-    probe = subprocess.run(["unshare", "-rm", "sh", "-c", mount], capture_output=True)
-    if probe.returncode:
-        pytest.skip("no disk can be mounted here")
-    command = f'{mount} && exec "$0" "$@"'
-    python = [sys.executable, "-W", "ignore", "-c", FULL, str(folder), served.url, *names]
-    done = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", command, *python], cwd=ROOT, env=inherited(), capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
-
-
-def test_a_full_disk_evicts_what_is_not_needed(tmp_path: Path, served: HubServer) -> None:
-    said = on_a_small_disk(served, tmp_path, 3, "Ours/A", "Ours/B", "Ours/C")
-    assert said == ["1", "2", "3", "['Ours/B', 'Ours/C']", "2", "[]"]
-
-
-def test_a_disk_that_is_too_small_is_a_clear_error_and_keeps_what_is_there(tmp_path: Path, served: HubServer) -> None:
-    served.repos["Ours/B"].files[WEIGHTS] = safetensors(9 * MB)
-    said = on_a_small_disk(served, tmp_path, 3, "Ours/A", "Ours/B", "Ours/C")
-    assert said[1].startswith("no_room the model needs 0.0 GB, and the disk has 0.0 GB free")
-    assert said[2:] == ["3", "['Ours/A', 'Ours/C']", "2", "[]"]
-
-
-class FullHub:
-    """A hub whose files find no space on the volume, so many times."""
-
-    def __init__(self, served: HubServer, times: int) -> None:
-        from shared.models.hub import Hub
-
-        self._hub, self.times = Hub(served.url), times
-        self.listing = self._hub.listing
-
-    def fetch(self, *args: object) -> Path:
-        if self.times:
-            self.times -= 1
-            raise DiskFull
-        return self._hub.fetch(*args)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(("times", "left"), [(1, ["B", "C"]), (2, ["C"])])
-def test_a_quota_that_only_a_write_tells_of_evicts_until_the_write_succeeds(
-    tmp_path: Path, served: HubServer, times: int, left: list[str]
-) -> None:
-    """As on network volumes, which report the space of the whole cluster."""
-    ours = store(tmp_path, served)
-    fill(ours, tmp_path, "Ours/A", "Ours/B")
-    ours._supply._hub = FullHub(served, times)  # type: ignore[assignment]
-    ours.ensure(entry_of("Ours/C"))
-    assert here(ours, tmp_path) == left
-
-
-def test_a_quota_that_nothing_can_be_evicted_for_leaves_no_debris(tmp_path: Path, served: HubServer) -> None:
-    ours = store(tmp_path, served, pinned="Ours/A")
-    fill(ours, tmp_path, "Ours/A")
-    ours._supply._hub = FullHub(served, 1)  # type: ignore[assignment]
-    with pytest.raises(ModelUnavailable, match="the volume is full; delete files or evict models") as caught:
-        ours.ensure(entry_of("Ours/B"))
-    assert caught.value.detail == {"reason": "disk_full"}
-    assert [f.name for f in tmp_path.iterdir()] == [folder_name("Ours/A")]
-    assert ours.find(entry_of("Ours/A"))
 
 
 def test_two_versions_of_a_model_are_evicted_one_by_one(tmp_path: Path, served: HubServer) -> None:

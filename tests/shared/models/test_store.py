@@ -206,7 +206,8 @@ def test_progress_is_told_in_bytes_while_the_model_arrives(tmp_path: Path, serve
     chosen = sum(len(REMOTE[name]) for name in wanted_files(list(REMOTE)))
     assert told[0] == Transfer(0, 0)
     assert told[-1].total == chosen
-    assert 0 < told[-1].done < chosen
+    assert any(0 < moment.done < chosen for moment in told)
+    assert told[-1].done == chosen
 
 
 def test_what_is_on_the_volume_is_told_where_the_hub_cannot_be_reached(tmp_path: Path, served: HubServer) -> None:
