@@ -12,7 +12,9 @@ from typing import Any, Literal
 from shared.errors import Ruin
 
 Kind = Literal["cpu", "cuda", "mps"]
-CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # Linux, cgroup v2: microseconds of CPU time in a period
+CGROUP = Path("/sys/fs/cgroup")  # Linux, version 2
+CPU_QUOTA = CGROUP / "cpu.max"  # microseconds of CPU time in a period
+MEMINFO = Path("/proc/meminfo")
 STATM = Path("/proc/self/statm")  # Linux: sizes of this process in pages, the resident one second
 
 # Parts of the messages by which torch and CUDA tell of it, the first match counts: torch/csrc, driver API errors.
@@ -56,6 +58,15 @@ class Device:
 
             return int(torch.cuda.memory_allocated())
         return rss_bytes()
+
+    def memory_free(self) -> int:
+        """Bytes that one more model could take: of the card, or of this machine; 0 where that is not known."""
+        if self._has_torch_cuda:
+            import torch
+
+            kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+            return int(torch.cuda.mem_get_info()[0]) + kept
+        return memory_available()
 
     def peak_memory(self) -> int:
         """The most bytes held since `reset_peak`, or since the start of the process off CUDA."""
@@ -158,6 +169,27 @@ def is_lost(device: Device) -> bool:
     except Exception as exc:  # noqa: BLE001 whatever the driver raises
         return classify(exc) != "out_of_memory"
     return False
+
+
+def memory_available(meminfo: Path = MEMINFO, cgroup: Path = CGROUP) -> int:
+    """Bytes of this machine, and of this container's share of it, that could be had without swapping.
+
+    0 where the system does not tell.
+    """
+    try:
+        available = _numbers(meminfo)["MemAvailable:"] * 1024
+    except (OSError, ValueError, KeyError):
+        return 0
+    try:
+        used = int((cgroup / "memory.current").read_text()) - _numbers(cgroup / "memory.stat")["inactive_file"]
+        return max(0, min(available, int((cgroup / "memory.max").read_text()) - used))
+    except (OSError, ValueError, KeyError):  # no control group of version 2, or one without a limit
+        return available
+
+
+def _numbers(file: Path) -> dict[str, int]:
+    """The second word of each line by its first."""
+    return {words[0]: int(words[1]) for line in file.read_text().splitlines() if len(words := line.split()) > 1}
 
 
 def rss_bytes() -> int:

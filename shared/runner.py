@@ -41,6 +41,9 @@ from shared.schemas import Context, Handler, Made, ModelSource, Output, Params, 
 from shared.settings import Settings
 
 BESIDE_OUTPUTS = 2048  # bytes of a serialised result that are neither outputs, metrics nor receipt
+MOST_WARM = 8  # models
+BESIDE_WEIGHTS = 1.3  # times the weights must be free, for a model to be loaded beside others
+FOR_RUNS = {"cuda": 4 * 2**30, "cpu": 2**30, "mps": 2**30}  # and so many bytes, for what a run needs
 SURELY = 2  # a foretold size is refused when it is so many times the limit; else the file is stopped as it grows
 MAX_JOBS_AT_ONCE = 64  # prepared or delivered at the same time; the device still takes them one by one
 
@@ -53,7 +56,7 @@ class Runner:
         self.registry = registry
         self.planner = Planner(settings, registry)
         self.store = Store.from_settings(settings, self.planner.catalog)
-        self.pool = Pool(self.device, on_change=self.store.loaded)
+        self.pool = Pool(self.device, capacity=MOST_WARM, has_room=_has_room, on_change=self.store.loaded)
         self.lane = Lane(self._classify, self.pool.free)
         self.backlog = Backlog(clock)
         self.signer = receipts.Signer(_plain(settings.receipt_key))
@@ -351,6 +354,12 @@ class Runner:
             "metrics": context.metrics.as_dict(),
             "receipt": receipt,
         }
+
+
+def _has_room(device: devices.Device, source: ModelSource) -> bool:
+    """Whether a model fits beside those that are warm; where it did not, running out of memory lets them go."""
+    weights = readahead.size(source.path, half=device.kind != "cpu")
+    return device.memory_free() > BESIDE_WEIGHTS * weights + FOR_RUNS[device.kind]
 
 
 def _internal(job: Job, exc: BaseException) -> Internal:

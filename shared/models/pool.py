@@ -33,19 +33,24 @@ class _Warm:
 
 
 class Pool:
-    """Holds up to `capacity` models; a model in use is never evicted."""
+    """Holds up to `capacity` models, and fewer where memory has no room for them; one in use is never evicted."""
 
     def __init__(
         self,
         device: Callable[[], Device],
         *,
         capacity: int = 1,
+        has_room: Callable[[Device, ModelSource], bool] = lambda device, source: True,
         on_change: Callable[[list[ModelSource]], None] = lambda sources: None,
     ) -> None:
-        """Args: `on_change` is told which models are warm whenever that changes."""
+        """Args: `has_room` says whether the device's memory has room for one more model as it is.
+
+        `on_change` is told which models are warm whenever that changes.
+        """
         self._device = device
         self._on_change = on_change
         self._capacity = capacity
+        self._has_memory = has_room
         self._warm: OrderedDict[Key, _Warm] = OrderedDict()
         self._lock = threading.Condition(threading.RLock())
         self._queue: deque[object] = deque()
@@ -58,9 +63,9 @@ class Pool:
         """
         key = (load, source.model_id, source.revision)
         with self._lock:
-            self._wait_for_turn(key, check)
+            self._wait_for_turn(key, source, check)
             if key not in self._warm:
-                self._make_room()
+                self._make_room(source)
                 self._warm[key] = self._load(load, source)
                 self._tell()
             self._warm.move_to_end(key)
@@ -73,7 +78,7 @@ class Pool:
                 warm.leases[threading.get_ident()] -= 1
                 self._lock.notify_all()
 
-    def _wait_for_turn(self, key: Key, check: Callable[[], None]) -> None:
+    def _wait_for_turn(self, key: Key, source: ModelSource, check: Callable[[], None]) -> None:
         """Wait until the model is warm or there is room for it: first come first served, or some would wait for ever.
 
         A job that holds a model already does not queue: whoever waits there may be waiting for it.
@@ -82,7 +87,9 @@ class Pool:
         if not any(w.is_ours for w in self._warm.values()):
             self._queue.append(turn)
         try:
-            while (turn in self._queue and self._queue[0] is not turn) or not (key in self._warm or self._has_room()):
+            while (turn in self._queue and self._queue[0] is not turn) or not (
+                key in self._warm or self._may_load(source)
+            ):
                 check()
                 self._lock.wait(LOOK_AGAIN_S)
         finally:
@@ -111,13 +118,14 @@ class Pool:
             self._tell()
         free_memory()
 
-    def _has_room(self) -> bool:
-        """Whether one more fits once the idle ones are gone; what this thread's own job holds does not count."""
-        return sum(not w.is_idle and not w.is_ours for w in self._warm.values()) < self._capacity
+    def _may_load(self, source: ModelSource) -> bool:
+        """Whether one more fits beside those that others use, once the idle ones are gone."""
+        busy = sum(not w.is_idle and not w.is_ours for w in self._warm.values())
+        return not busy or (busy < self._capacity and self._has_memory(self._device(), source))
 
-    def _make_room(self) -> None:
+    def _make_room(self, source: ModelSource) -> None:
         idle = [k for k, w in self._warm.items() if w.is_idle]
-        while idle and len(self._warm) >= self._capacity:
+        while idle and (len(self._warm) >= self._capacity or not self._has_memory(self._device(), source)):
             del self._warm[idle.pop(0)]
             free_memory()
         self._tell()

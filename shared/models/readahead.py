@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shared import logs
+from shared.device import MEMINFO, memory_available
 from shared.models.volumes import is_networked
 from shared.models.wanted import parts_of
 
 THREADS = 8
 PIECE = 8 * 2**20  # bytes that a thread asks for at once, into one buffer that it keeps
 ROOM = 1.3  # of the files' bytes must be free, or what is read last pushes out what was read first
-MEMINFO = Path("/proc/meminfo")
 LOAD_ORDER = ("text_encoder", "unet", "transformer", "vae")  # as pipelines list their parts; the rest comes last
 
 
@@ -90,7 +90,12 @@ def weights(path: Path, *, half: bool = False) -> list[Path]:
         return [path.with_name(part) for part in parts_of(path.name)]
     parts = sorted((f for f in path.iterdir() if f.is_dir()), key=_load_order)
     files = [f for part in parts for f in _chosen(sorted(part.glob("*.safetensors")), half=half)]
-    return files or sorted(path.glob("*.gguf"))
+    return files or sorted(path.glob("*.safetensors")) or sorted(path.glob("*.gguf"))
+
+
+def size(path: Path, *, half: bool = False) -> int:
+    """Bytes of a model's weights as they lie on the disk."""
+    return sum(_size(file) for file in weights(path, half=half))
 
 
 def begin(
@@ -102,7 +107,7 @@ def begin(
         if key in _RUNNING:
             return _RUNNING[key]
         needed = sum(_size(file) for file in files)
-        if not needed or not any(networked(file) for file in files) or _available(meminfo) < ROOM * needed:
+        if not needed or not any(networked(file) for file in files) or memory_available(meminfo) < ROOM * needed:
             return None
         _RUNNING[key] = reading = ReadAhead(files)
         reading.start()
@@ -163,12 +168,3 @@ def _chosen(files: list[Path], *, half: bool) -> list[Path]:
     marked = [f for f in files if ".fp16" in f.name]
     plain = [f for f in files if f not in marked]
     return (marked or plain) if half else (plain or marked)
-
-
-def _available(meminfo: Path) -> int:
-    """Bytes of memory that could be had without swapping; 0 where the system does not tell."""
-    try:
-        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-        return int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, ValueError, KeyError):
-        return 0

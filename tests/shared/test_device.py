@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from shared.device import Device, classify, is_lost, peak_rss_bytes, pick, rss_bytes, usable_cpus, works
+from shared.device import (
+    Device,
+    classify,
+    is_lost,
+    memory_available,
+    peak_rss_bytes,
+    pick,
+    rss_bytes,
+    usable_cpus,
+    works,
+)
 from shared.errors import InvalidInput, OutOfMemory, Ruin
 
 ROOT = Path(__file__).parents[2]
@@ -88,6 +98,35 @@ def test_memory_is_counted_and_given_back() -> None:
     assert rss_bytes() - before < 0.5 * size
     assert peak_rss_bytes() - before > 0.9 * size
     assert Device("cpu").peak_memory() >= Device("cpu").memory_used()
+
+
+MEMINFO = "MemTotal:       2000 kB\nMemFree:  100 kB\nMemAvailable:   1000 kB\nHugePages_Total:       0\n"
+
+
+@pytest.mark.parametrize(
+    ("most", "used", "inactive", "available"),
+    [
+        ("max", 0, 0, 1_024_000),
+        ("500000", 200_000, 50_000, 350_000),
+        ("500000", 700_000, 0, 0),
+        ("9" * 12, 5, 0, 1_024_000),
+    ],
+)
+def test_memory_is_available_within_the_containers_share(
+    tmp_path: Path, most: str, used: int, inactive: int, available: int
+) -> None:
+    (tmp_path / "meminfo").write_text(MEMINFO)
+    (tmp_path / "memory.max").write_text(f"{most}\n")
+    (tmp_path / "memory.current").write_text(f"{used}\n")
+    (tmp_path / "memory.stat").write_text(f"anon 7\ninactive_file {inactive}\n")
+    assert memory_available(tmp_path / "meminfo", tmp_path) == available
+
+
+def test_memory_of_a_system_that_does_not_tell_is_none(tmp_path: Path) -> None:
+    assert memory_available(tmp_path / "none", tmp_path) == 0
+    (tmp_path / "meminfo").write_text(MEMINFO)
+    assert memory_available(tmp_path / "meminfo", tmp_path) == 1_024_000
+    assert Device("cpu").memory_free() > 0
 
 
 def test_importing_the_module_and_classifying_imports_no_torch() -> None:

@@ -80,6 +80,25 @@ def test_the_least_recently_used_goes_first(load: Loader) -> None:
     assert load.loaded == ["a", "b", "c"]
 
 
+def test_without_room_in_memory_idle_models_go_until_there_is(load: Loader) -> None:
+    wants = {"a": 1, "b": 1, "c": 2}
+
+    def has_room(device: Device, source: ModelSource) -> bool:
+        return sum(wants[name] for name in ours.footprint()) + wants[source.model_id] <= 3
+
+    ours = Pool(lambda: Device("cpu"), capacity=8, has_room=has_room)
+    use(ours, load, A, B)
+    assert ours.holds(load, A)
+    use(ours, load, C)
+    assert [ours.holds(load, s) for s in (A, B, C)] == [False, True, True]
+
+
+def test_a_model_that_nothing_makes_room_for_is_tried_all_the_same(load: Loader) -> None:
+    ours = Pool(lambda: Device("cpu"), capacity=8, has_room=lambda device, source: False)
+    use(ours, load, A, B)
+    assert [ours.holds(load, s) for s in (A, B)] == [False, True]
+
+
 def test_room_is_made_before_the_next_model_is_loaded(load: Loader) -> None:
     ours = pool()
     with ours.acquire(load, A) as model:
