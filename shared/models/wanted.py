@@ -34,8 +34,10 @@ def wanted(listing: Listing, files: Sequence[str], pickles: Mapping[str, str]) -
     if INDEX in names and any(n.endswith(".safetensors") for n in files):
         chosen += [n for n in names if is_configuration_file(n)]  # beside a single file, and all that it needs
     if not any(n.endswith((".safetensors", ".gguf")) for n in chosen) and not allowed:
+        single = [f"{listing.model_id}/{n}" for n in names if n.endswith(".safetensors")]
+        hint = f"; name one of its files: {', '.join(single[:8])}" if single else ""
         raise ModelUnavailable(
-            f"'{listing.model_id}' is neither a diffusers checkpoint in safetensors nor a GGUF", reason="format"
+            f"'{listing.model_id}' is neither a diffusers checkpoint in safetensors nor a GGUF{hint}", reason="format"
         )
     return listing.only([*chosen, *allowed])
 

@@ -16,7 +16,7 @@ def is_whole(folder: Path, files: Sequence[str] = (), pickles: Collection[str] =
     if files:
         return all((folder / part).is_file() for part in parts_of(files[0]))
     if not (folder / "model_index.json").exists():
-        found = [*folder.glob("*.gguf"), *(folder / name for name in pickles)]
+        found = [*folder.glob("*.gguf"), *folder.glob("*.safetensors"), *(folder / name for name in pickles)]
         return bool(found) and all((folder / part).is_file() for f in found for part in parts_of(f.name))
     return _is_whole_checkpoint(folder, pickles)
 
