@@ -238,8 +238,6 @@ class Runner:
             for given in media_inputs(params):
                 given.load(self._fetcher, self._limits)
                 job.check()
-                if given.truncated:
-                    context.note(truncated_input=True)
 
     def _on_device(
         self, job: Job, plan: Plan, source: ModelSource | None, context: JobContext, queued_at: float
@@ -284,6 +282,8 @@ class Runner:
         context.report("running")
         job.check()
         _run_handler(plan, model, context)
+        if any(given.truncated for given in media_inputs(plan.params)):  # of a video known once its frames are read
+            context.note(truncated_input=True)
         context.metrics.checked()
         seconds = job.clock() - begun
         context.metrics.add("run", seconds)

@@ -24,10 +24,11 @@ def write_page_handler(folder: Path) -> Path:
 
 
 def demo_models(folder: Path) -> Path:
-    """A models.json with the demo model for both pipelines of pictures, warm."""
+    """A models.json with the demo models of pictures and videos; the one that draws is warm."""
     entries = json.loads((ROOT / "templates" / "models.json").read_text())
+    demo = [e for e in entries if e["model_id"].startswith("demo/") and e["pipeline"] != TEXT_GENERATION]
     path = folder / "models.json"
-    path.write_text(json.dumps([{**e, "warm": True} for e in entries if e["model_id"] == "demo/text-to-image"]))
+    path.write_text(json.dumps([{**e, "warm": e["model_id"] == "demo/text-to-image"} for e in demo]))
     return path
 
 

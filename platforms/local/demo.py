@@ -1,4 +1,4 @@
-"""What `pilotlight demo` shows: two endpoints, real RunPod workers, pictures of what prompts said, and an answer."""
+"""What `pilotlight demo` shows: endpoints, real RunPod workers, pictures of prompts, a film of them, an answer."""
 
 import base64
 import tempfile
@@ -22,6 +22,7 @@ PROMPTS = (
     "a large purple square on a white background",
 )
 CHANGE = "an orange square on a black background"
+WAY = tuple(f"a red circle {place} a blue background" for place in ("on the left of", "on", "on the right of"))
 QUESTION = "Which colour do red and yellow make?"
 
 
@@ -40,8 +41,18 @@ def show(out: Path) -> None:
         first, *_ = [_draw(client, prompt, out) for prompt in PROMPTS]
         _step(f'image-to-image: {first.name} to "{CHANGE}"')
         _run(client, {"pipeline": "image-to-image", "prompt": CHANGE, "image": _inline(first), "seed": 1}, out)
+        _film(client, out)
         _ask(Client(endpoint.url, TEXT_GENERATION, endpoint.key), out)
-    _say(f"pictures and answer, and a receipt for each, are in {out.resolve()}")
+    _say(f"pictures, films and answer, and a receipt for each, are in {out.resolve()}")
+
+
+def _film(client: Client, out: Path) -> None:
+    """Three places of a circle, what lies between them, and all of it twice as large."""
+    stills = [_inline(_draw(client, prompt, out)) for prompt in WAY]
+    _step("frame-interpolation: from left to right, at 24 frames a second")
+    film = _run(client, {"pipeline": "frame-interpolation", "images": stills, "fps": 2, "target_fps": 24}, out)
+    _step(f"upscale: {film.name}, twice as large")
+    _run(client, {"pipeline": "upscale", "video": _inline(film), "scale": 2}, out)
 
 
 def _ask(client: Client, out: Path) -> None:
@@ -57,9 +68,9 @@ def _draw(client: Client, prompt: str, out: Path) -> Path:
 
 
 def _run(client: Client, given: dict[str, Any], out: Path) -> Path:
-    picture, *_ = run_job(client, given, out, _narrate)
-    _say(f"  {picture}")
-    return picture
+    made, *_ = run_job(client, given, out, _narrate)
+    _say(f"  {made}")
+    return made
 
 
 @contextmanager
@@ -88,8 +99,8 @@ def _step(what: str) -> None:
     console.print(what, style="bold", highlight=False, soft_wrap=True)
 
 
-def _inline(picture: Path) -> str:
-    return base64.b64encode(picture.read_bytes()).decode()
+def _inline(file: Path) -> str:
+    return base64.b64encode(file.read_bytes()).decode()
 
 
 def _demo_settings() -> Settings:

@@ -13,7 +13,7 @@ from av.packet import Packet
 
 from shared.errors import InvalidInput
 from shared.media.encoding import VideoFormat
-from shared.media.film import AUDIO_DECODERS, SourceAudio
+from shared.media.footage import AUDIO_DECODERS, SourceAudio
 
 _COPIED: dict[VideoFormat, tuple[str, ...]] = {
     "mp4": ("aac", "mp3", "mp3float", "opus", "libopus"),

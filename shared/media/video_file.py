@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from shared.errors import InvalidInput
 from shared.media.animation import Animation
-from shared.media.film import Film, SourceAudio
+from shared.media.footage import Footage, SourceAudio
 from shared.media.frames import Frame, VideoInfo, VideoLimits
 
 __all__ = ["FORMATS", "Frame", "VideoFile", "VideoInfo", "VideoLimits"]
@@ -38,7 +38,7 @@ class VideoFile:
         kind = _kind(data)
         self.data = data
         self._limits = limits
-        self._source = Animation(data, limits) if kind == "picture" else Film(data, kind, limits)
+        self._source = Animation(data, limits) if kind == "picture" else Footage(data, kind, limits)
 
     @property
     def info(self) -> VideoInfo:
@@ -64,7 +64,7 @@ class VideoFile:
 
     def audio(self) -> SourceAudio | None:
         """The sound, in a container that the caller closes; None where there is none."""
-        return self._source.audio() if isinstance(self._source, Film) else None
+        return self._source.audio() if isinstance(self._source, Footage) else None
 
 
 def _kind(data: bytes) -> str:

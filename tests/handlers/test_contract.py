@@ -28,7 +28,11 @@ SPECIFIED = {
     "image-to-image": SAMPLING | {"image", "strength"},
     "text-generation": WRITING,
 }
-EITHER = {"text-generation": {"prompt": "a circle"}}  # one of several that may be given
+EITHER: dict[str, dict[str, Any]] = {  # one of several that may be given
+    "text-generation": {"prompt": "a circle"},
+    "upscale": {"image": PICTURE},
+    "frame-interpolation": {"images": [PICTURE, PICTURE]},
+}
 # What others call the parameters that Hugging Face's task specifications name.
 ALIASES = {"steps", "n", "num_images", "cfg", "cfg_scale", "guidance", "negative", "sampler", "text", "input_image"}
 ALIASES |= {"random_seed", "n_frames", "frames_count", "w", "h", "denoise", "model", "max_tokens_to_generate"}

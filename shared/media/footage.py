@@ -72,7 +72,7 @@ def _opened(data: bytes, demuxer: str, limits: VideoLimits) -> InputContainer:
         raise InvalidInput("the video is damaged, or ends inside its header; save it anew and send it whole") from exc
 
 
-class Film:
+class Footage:
     """A video in one of FFmpeg's containers; every iteration opens it anew."""
 
     def __init__(self, data: bytes, demuxer: str, limits: VideoLimits) -> None:

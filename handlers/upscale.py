@@ -1,0 +1,173 @@
+"""Make an image or a video larger."""
+
+import itertools
+import secrets
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Self
+
+from PIL import Image
+from pydantic import Field, model_validator
+
+from shared.errors import InvalidInput
+from shared.media.foretell import video_bytes
+from shared.media.frames import Pixels
+from shared.media.image import ImageInput, read_image
+from shared.media.video import VideoInput, read_video
+from shared.media.video_file import VideoFile
+from shared.schemas import MAX_SEED, Context, Handler, ImageFormat, ModelSource, VideoParams
+
+if TYPE_CHECKING:
+    from shared.device import Device
+    from shared.models.diffusion_upscale import DiffusionUpscaler
+    from shared.models.upscaler import Enlarger, Upscaler
+
+MAX_PIXELS = 200_000_000  # of a picture, or of a frame, as large as the network makes it
+LONGEST_SIDE = 8192  # of a video's frame
+LEAST_SCALE = 2.0
+# What a Stable Diffusion upscaler is told where the job says nothing; the values are diffusers' own.
+BY_PROMPT = {"prompt": "", "negative_prompt": "", "guidance_scale": 9.0, "noise_level": 20, "num_inference_steps": 75}
+BY_NETWORK = ("denoise_strength", "tile")
+
+
+class UpscaleParams(VideoParams):
+    """What is made larger, an image or a video."""
+
+    image: ImageInput | None = Field(None, description="The image to enlarge; its transparency is kept.")
+    video: VideoInput | None = Field(None, description="The video to enlarge; its sound and frame rate are kept.")
+    scale: float | None = Field(
+        None, ge=LEAST_SCALE, le=4, description="Size relative to the input's; the network's own by default."
+    )
+    denoise_strength: float | None = Field(
+        None, ge=0, le=1, description="How much noise to take away, by default all; realesr-general-x4v3 only."
+    )
+    tile: int | None = Field(
+        None, ge=32, le=2048, description="Side of a tile in pixels of the input; by memory when not given."
+    )
+    prompt: str | None = Field(
+        None, max_length=8000, description="What the picture shows; for Stable Diffusion upscalers only."
+    )
+    negative_prompt: str | None = Field(None, max_length=8000, description="What not to draw; as `prompt`.")
+    guidance_scale: float | None = Field(
+        None, ge=0, le=50, description="How closely to follow the prompt, by default 9; as `prompt`."
+    )
+    noise_level: int | None = Field(
+        None, ge=0, le=1000, description="Noise added to the picture first, by default 20; as `prompt`."
+    )
+    num_inference_steps: int | None = Field(
+        None, ge=1, le=150, description="Denoising steps, by default 75; as `prompt`."
+    )
+    seed: int | None = Field(None, ge=0, le=MAX_SEED, description="Of the noise; drawn when not given.")
+    safety_check: bool = Field(True, description="Run the model's safety checker, where it brings one.")
+    image_format: ImageFormat = Field("png", description="File format of the image; jpeg has no transparency.")
+
+    @model_validator(mode="after")
+    def _one_of_image_and_video(self) -> Self:
+        if (self.image is None) == (self.video is None):
+            raise ValueError("give either image or video")
+        return self
+
+
+def load(source: ModelSource, device: "Device") -> "Upscaler | DiffusionUpscaler":
+    """The network of Real-ESRGAN, or of Stable Diffusion where the model is in diffusers format."""
+    from shared.models import diffusion_upscale, upscaler
+
+    return (
+        diffusion_upscale.load(source, device) if diffusion_upscale.is_one(source) else upscaler.load(source, device)
+    )
+
+
+def run(model: "Upscaler | DiffusionUpscaler", params: UpscaleParams, ctx: Context) -> None:
+    """Enlarge the image, or the video batch by batch while its frames are read and written."""
+    ctx.effective(scale=params.scale or float(model.scale))
+    if model.kind == "diffusion":
+        _redraw(model, params, ctx)
+        return
+    _refuse(model, params, BY_PROMPT, "sees nothing but the picture")
+    job = model.begin(scale=params.scale, denoise_strength=params.denoise_strength, tile=params.tile)
+    if params.image is not None:
+        image = read_image(params.image, alpha=True)
+        _check_pixels(job, image.width, image.height)
+        ctx.image(job.picture(image, ctx.step))
+    elif params.video is not None:
+        _enlarge_video(job, read_video(params.video), ctx)
+
+
+def _refuse(model: "Upscaler | DiffusionUpscaler", params: UpscaleParams, names: Iterable[str], nature: str) -> None:
+    said = [name for name in names if getattr(params, name) not in (None, "")]
+    if said:
+        raise InvalidInput(
+            f"model '{model.source.model_id}' {nature}; leave out {', '.join(said)}, or name another model"
+        )
+
+
+def _check_pixels(job: "Enlarger", width: int, height: int) -> None:
+    made = job.most_pixels(width, height)
+    if made > MAX_PIXELS:
+        raise InvalidInput(
+            f"{width} x {height} pixels would become {made:,}, which is more than {MAX_PIXELS:,}; send a smaller "
+            "picture, or choose a network with a smaller factor"
+        )
+
+
+def _enlarge_video(job: "Enlarger", video: VideoFile, ctx: Context) -> None:
+    info, done = video.info, 0
+    _check_pixels(job, info.width, info.height)
+    size = job.size(info.width, info.height)
+    if max(size) > LONGEST_SIDE:
+        raise InvalidInput(
+            f"the video would be {size[0]} x {size[1]}; {LONGEST_SIDE} a side are the most: scale less"
+        )
+    total = info.frames or round((info.seconds or 0) * info.fps)
+    frames = paced(video)
+    with ctx.video(*size, info.fps, audio=video) as out:
+        while batch := list(itertools.islice(frames, job.frames_at_once(info.width, info.height))):
+            enlarged = job.frames([pixels for pixels, _ in batch], lambda tile, tiles: ctx.check())
+            for pixels, (_, times) in zip(enlarged, batch, strict=True):
+                for _ in range(times):
+                    out.write(pixels)
+                done += times
+                ctx.step(done, max(done, total))
+
+
+def paced(video: VideoFile) -> Iterator[tuple[Pixels, int]]:
+    """The frames, and how often each is shown at the video's average rate, which is how a video is written.
+
+    Where frames last unequally, some are shown again and some left out, so that picture and sound stay together.
+    """
+    if video.info.is_constant:
+        yield from ((frame.pixels, 1) for frame in video.frames())
+        return
+    last, fps = None, video.info.fps
+    for frame in video.frames():
+        if last and (times := round(frame.time_s * fps) - round(last.time_s * fps)):
+            yield last.pixels, times
+        last = frame
+    if last:
+        yield last.pixels, 1
+
+
+def _redraw(model: "DiffusionUpscaler", params: UpscaleParams, ctx: Context) -> None:
+    _refuse(model, params, BY_NETWORK, "draws as the prompt says")
+    if params.image is None:
+        raise InvalidInput(f"model '{model.source.model_id}' draws images only; name another model for a video")
+    image = read_image(params.image, alpha=True)
+    seed = secrets.randbelow(MAX_SEED) if params.seed is None else params.seed
+    told = {name: default if (own := getattr(params, name)) is None else own for name, default in BY_PROMPT.items()}
+    ctx.effective(seed=seed, **told)
+    made, nsfw = model.enlarge(image, seed, ctx, safety_check=params.safety_check, scale=params.scale, **told)
+    ctx.note(safety_checked=params.safety_check and model.has_safety_checker())
+    ctx.image(made, seed=seed, nsfw=nsfw)
+
+
+def expected_bytes(params: UpscaleParams) -> int:
+    """Of a video, at the least that its network may do; an image is small enough to be tried."""
+    return video_bytes(read_video(params.video), params.scale or LEAST_SCALE, params) if params.video else 0
+
+
+handler = Handler(
+    params=UpscaleParams,
+    load=load,
+    run=run,
+    warmup={"image": Image.new("RGB", (64, 64))},
+    expected_bytes=expected_bytes,
+)

@@ -1,0 +1,160 @@
+"""The Stable Diffusion x4 upscaler, which draws a picture anew at four times its size, as a prompt says."""
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from shared import logs
+from shared.device import classify
+from shared.errors import InvalidInput, ModelUnavailable
+from shared.models import readahead, safetensors_header
+from shared.models.diffusion import generators, variant
+from shared.models.stages import Stages
+from shared.schemas import Context, ModelSource
+
+if TYPE_CHECKING:
+    from shared.device import Device
+
+CLASS_NAME = "StableDiffusionUpscalePipeline"
+INDEX = "model_index.json"
+SCALE = 4
+MULTIPLE = 8  # of the sides that its UNet halves
+UNTILED_PIXELS = 512 * 512  # of the picture given; the decoder takes larger ones in tiles
+MOST_PIXELS = 1024 * 1024  # of the picture given; sixteen times as many are decoded at once
+
+
+@dataclass
+class DiffusionUpscaler:
+    """A checkpoint, warm on its device: the parts, of which each job makes a pipeline of its own."""
+
+    source: ModelSource
+    parts: dict[str, Any] = field(repr=False)
+    flags: dict[str, Any]
+    loading: dict[str, Any] = field(default_factory=dict)
+    scale: int = field(default=SCALE, init=False)
+    kind: Literal["diffusion"] = field(default="diffusion", init=False)
+
+    def has_safety_checker(self) -> bool:
+        """Whether the checkpoint brings a checker of its own."""
+        return self.parts.get("safety_checker") is not None
+
+    def enlarge(
+        self, image: Image.Image, seed: int, ctx: Context, *, scale: float | None, safety_check: bool, **told: Any
+    ) -> tuple[Image.Image, bool]:
+        """The picture at `scale` (4) times its size, and whether the checkpoint's own checker objects to it.
+
+        Transparency is enlarged by Lanczos. `told` goes to diffusers: prompt, negative_prompt, guidance_scale,
+        noise_level, num_inference_steps.
+
+        Raises:
+            InvalidInput: the picture is too large, or the noise level is over the checkpoint's.
+            Cancelled, DeadlineExceeded: between two steps.
+        """
+        self._check(image, told["noise_level"])
+        pipe, steps = self._pipeline(safety_check=safety_check), told["num_inference_steps"]
+        pipe.vae.use_tiling = image.width * image.height > UNTILED_PIXELS
+        made = pipe(
+            image=_padded(image.convert("RGB")),
+            generator=generators(seed, 1),
+            callback=lambda step, time, latents: ctx.step(min(step + 1, steps), steps),
+            **told,
+        )
+        drawn: Image.Image = made.images[0].crop((0, 0, image.width * SCALE, image.height * SCALE))
+        if image.mode == "RGBA":
+            drawn.putalpha(image.getchannel("A").resize(drawn.size, Image.Resampling.LANCZOS))
+        size = round(image.width * (scale or SCALE)), round(image.height * (scale or SCALE))
+        return drawn.resize(size, Image.Resampling.LANCZOS), any(made.nsfw_content_detected or ())
+
+    def _check(self, image: Image.Image, noise_level: int) -> None:
+        if image.width * image.height > MOST_PIXELS:
+            raise InvalidInput(
+                f"the image has {image.width} x {image.height} pixels; '{self.source.model_id}' takes at most "
+                f"{MOST_PIXELS:,}: send a smaller one, or choose a model that works in tiles, such as Real-ESRGAN's"
+            )
+        most = int(self.flags["max_noise_level"])
+        if noise_level > most:
+            raise InvalidInput(f"noise_level is {noise_level}; '{self.source.model_id}' knows levels up to {most}")
+
+    def _pipeline(self, *, safety_check: bool) -> Any:
+        """A pipeline with schedulers of its own: jobs that share them would spoil each other's steps."""
+        import diffusers
+
+        own = {name: type(part).from_config(part.config) for name, part in self.parts.items() if "scheduler" in name}
+        if not safety_check:
+            own["safety_checker"] = None
+        pipe = getattr(diffusers, CLASS_NAME)(**{**self.parts, **self.flags, **own})
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+
+def is_one(source: ModelSource) -> bool:
+    """Whether the model is in diffusers format, and so none of Real-ESRGAN's."""
+    return (source.path / INDEX).is_file()
+
+
+def load(source: ModelSource, device: "Device") -> DiffusionUpscaler:
+    """Read a checkpoint in diffusers format and place it on the device.
+
+    Raises:
+        ModelUnavailable: it is another pipeline's, or its files cannot be read.
+    """
+    stages = Stages()
+    class_name = json.loads((source.path / INDEX).read_text()).get("_class_name")
+    if class_name != CLASS_NAME:
+        raise ModelUnavailable(f"'{source.model_id}' is a {class_name}; what enlarges pictures is a {CLASS_NAME}")
+    safetensors_header.check_folder(source.path)
+    files = readahead.weights(source.path, half=device.kind != "cpu")
+    readahead.begin(files)
+    with stages.measure("imports"):
+        _import()
+    with stages.measure("read_ahead"):
+        ahead = readahead.finish(files)
+    with stages.measure("files"):
+        pipe = _read(source, device)
+    flags = {"max_noise_level": pipe.config["max_noise_level"]}
+    return DiffusionUpscaler(
+        source, dict(pipe.components), flags, {**stages.seconds, "read_ahead_bytes": ahead.bytes}
+    )
+
+
+def _import() -> None:
+    import diffusers
+    import diffusers.utils.logging
+    import transformers.utils.logging
+
+    for library in (diffusers.utils.logging, transformers.utils.logging):
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+    getattr(diffusers, CLASS_NAME)
+
+
+def _read(source: ModelSource, device: "Device") -> Any:
+    import diffusers
+
+    try:
+        return (
+            getattr(diffusers, CLASS_NAME)
+            .from_pretrained(
+                source.path,
+                dtype=device.dtype,
+                variant=variant([f.name for f in source.path.glob("*/*.safetensors")], device.kind),
+                use_safetensors=True,
+                local_files_only=True,
+                device_map="cuda" if device.kind == "cuda" else None,
+            )
+            .to(device.kind)
+        )
+    except Exception as exc:
+        if classify(exc):
+            raise
+        logs.logger.warning("a model cannot be loaded", exc_info=True, extra={"fields": {"model": source.model_id}})
+        raise ModelUnavailable(f"the files of '{source.model_id}' cannot be loaded: {type(exc).__name__}") from exc
+
+
+def _padded(image: Image.Image) -> Image.Image:
+    """The picture with its last row and column repeated until its sides are multiples of 8."""
+    below, right = (-side % MULTIPLE for side in (image.height, image.width))
+    return Image.fromarray(np.pad(np.asarray(image), ((0, below), (0, right), (0, 0)), "edge"))
