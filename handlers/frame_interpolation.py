@@ -14,10 +14,10 @@ from shared.media.foretell import video_bytes
 from shared.media.frames import Pixels
 from shared.media.image import ImageInput, read_image
 from shared.media.resampling import Gap, Timed, exactly_timed, frames_at, gaps
-from shared.media.video import VideoInput, read_video
+from shared.media.video import VideoInput, VideoParams, read_video
 from shared.media.video_file import VideoFile
 from shared.models.interpolator import HALF, Clip, Interpolator, load
-from shared.schemas import Context, Handler, VideoParams
+from shared.schemas import Context, Handler
 
 DEFAULT_FPS = 24.0  # for videos of less; others get twice their rate
 IMAGES_FPS = 12.0

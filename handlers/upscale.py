@@ -12,9 +12,9 @@ from shared.errors import InvalidInput
 from shared.media.foretell import video_bytes
 from shared.media.frames import Pixels
 from shared.media.image import ImageInput, read_image
-from shared.media.video import VideoInput, read_video
+from shared.media.video import VideoInput, VideoParams, read_video
 from shared.media.video_file import VideoFile
-from shared.schemas import MAX_SEED, Context, Handler, ImageFormat, ModelSource, VideoParams
+from shared.schemas import MAX_SEED, Context, Handler, ImageFormat, ModelSource
 
 if TYPE_CHECKING:
     from shared.device import Device

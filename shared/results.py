@@ -14,7 +14,7 @@ from shared.context import Written
 from shared.errors import ResultTooLarge
 from shared.media.image import encode_image, pixels_sha256
 from shared.metrics import JobMetrics
-from shared.schemas import MEDIA_TYPES, ImageFormat, Made, Output, Params, VideoParams
+from shared.schemas import MEDIA_TYPES, ImageFormat, Made, Output, Params
 
 if TYPE_CHECKING:
     from shared.media.video_file import VideoFile
@@ -39,13 +39,13 @@ class JobEncoders:
 
     def open(self, width: int, height: int, fps: Fraction, audio: "VideoFile | None") -> "VideoWriter":
         """See context.Encoders."""
-        from shared.media.video_writer import Encoding, VideoWriter
+        from shared.media.video import VideoParams
+        from shared.media.video_writer import VideoWriter
 
         params = self.params
         if not isinstance(params, VideoParams):
             raise TypeError(f"{type(params).__name__} must be VideoParams for its handler to make a video")
-        encoding = Encoding(params.video_format, params.video_codec, params.crf)
-        return VideoWriter(width, height, fps, encoding, audio=audio, most_bytes=self.most_bytes)
+        return VideoWriter(width, height, fps, params.encoding(), audio=audio, most_bytes=self.most_bytes)
 
     def video(self, writer: "VideoWriter", seed: int | None, nsfw: bool) -> "Future[Output]":
         """See context.Encoders."""

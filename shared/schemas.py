@@ -20,11 +20,6 @@ if TYPE_CHECKING:
 
 ImageFormat = Literal["png", "jpeg", "webp"]
 MEDIA_TYPES: dict[ImageFormat, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
-VideoFormat = Literal["mp4", "webm", "gif"]
-VideoCodec = Literal["h264", "av1", "vp9"]
-VIDEO_CODECS: dict[VideoFormat, tuple[VideoCodec, ...]] = {"mp4": ("h264", "av1"), "webm": ("vp9", "av1"), "gif": ()}
-"""What a file format holds; the first where none is asked for."""
-MOST_CRF: dict[VideoCodec, int] = {"h264": 51, "av1": 63, "vp9": 63}
 MAX_SEED = 2**32 - 1
 
 
@@ -78,32 +73,6 @@ class ModelParams(Params):
     """The parameters of a pipeline that runs a model."""
 
     model_id: str | None = Field(None, description="A model of this worker's catalog; its first one when not given.")
-
-
-class VideoParams(ModelParams):
-    """The parameters of a pipeline that makes a video."""
-
-    video_format: VideoFormat = Field("mp4", description="File format of the video.")
-    video_codec: VideoCodec | None = Field(
-        None, description="h264 in mp4, vp9 in webm when not given; av1 goes into either."
-    )
-    crf: int | None = Field(
-        None, ge=0, le=63, description="Constant quality, less is better: 0 to 51 for h264, to 63 for the others."
-    )
-
-    @model_validator(mode="after")
-    def _encoding_exists(self) -> Self:
-        held = VIDEO_CODECS[self.video_format]
-        if self.video_codec and self.video_codec not in held:
-            raise ValueError(f"a {self.video_format} holds {' or '.join(held) or 'no codec'}, not {self.video_codec}")
-        if self.crf is None:
-            return self
-        if not held:
-            raise ValueError(f"a {self.video_format} has no crf")
-        codec = self.video_codec or held[0]
-        if self.crf > MOST_CRF[codec]:
-            raise ValueError(f"crf of {codec} is at most {MOST_CRF[codec]}")
-        return self
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from itertools import islice
 
 from PIL import Image
 
+from shared.media.video import VideoParams
 from shared.media.video_file import VideoFile
 from shared.media.video_writer import Encoding, VideoWriter
-from shared.schemas import VideoParams
 
 FEW, MORE = 4, 12  # frames that are encoded on trial
 
@@ -17,7 +17,7 @@ def video_bytes(video: VideoFile, scale: float, params: VideoParams) -> int:
     What a network adds in detail, or in frames between them, comes on top; a video that grows still takes less.
     """
     frames = [_enlarged(Image.fromarray(frame.pixels), scale) for frame in islice(video.frames(), MORE)]
-    encoding = Encoding(params.video_format, params.video_codec, params.crf)
+    encoding = params.encoding()
     trial = _encoded_bytes(frames, video, encoding)
     if len(frames) < MORE:
         return trial

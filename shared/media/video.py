@@ -1,9 +1,15 @@
-"""The parameter that takes a video, or an animated picture."""
+"""Videos as parameters: one that a job sends, and how the one that it gets is written."""
 
 import hashlib
+from typing import Self
 
+from pydantic import Field, model_validator
+
+from shared.errors import InvalidInput
+from shared.media.encoding import Encoding, VideoCodec, VideoFormat
 from shared.media.source import MediaInput, MediaLimits
 from shared.media.video_file import FORMATS, VideoFile, VideoLimits
+from shared.schemas import ModelParams
 
 
 class VideoInput(MediaInput):
@@ -43,3 +49,27 @@ def read_video(source: VideoInput) -> VideoFile:
     if not source._is_loaded:
         raise RuntimeError("the video was not loaded before the handler ran")
     return source._file
+
+
+class VideoParams(ModelParams):
+    """The parameters of a pipeline that makes a video."""
+
+    video_format: VideoFormat = Field("mp4", description="File format of the video.")
+    video_codec: VideoCodec | None = Field(
+        None, description="h264 in mp4, vp9 in webm when not given; av1 goes into either."
+    )
+    crf: int | None = Field(
+        None, ge=0, le=63, description="Constant quality, less is better: 0 to 51 for h264, to 63 for the others."
+    )
+
+    @model_validator(mode="after")
+    def _encoding_exists(self) -> Self:
+        try:
+            self.encoding()
+        except InvalidInput as exc:
+            raise ValueError(exc.message) from None
+        return self
+
+    def encoding(self) -> Encoding:
+        """How the video is written."""
+        return Encoding(self.video_format, self.video_codec, self.crf)

@@ -4,7 +4,8 @@ from fractions import Fraction
 
 from pydantic import Field
 
-from shared.schemas import Context, Handler, VideoParams
+from shared.media.video import VideoParams
+from shared.schemas import Context, Handler
 
 
 class FilmNoiseParams(VideoParams):

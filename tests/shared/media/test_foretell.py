@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from shared.media.foretell import video_bytes
+from shared.media.video import VideoParams
 from shared.media.video_file import VideoFile, VideoLimits
 from shared.media.video_writer import Encoding, VideoWriter
-from shared.schemas import VideoParams
 
 LIMITS = VideoLimits(10**6, 1000, 100)
 
@@ -21,7 +21,7 @@ def film(frames: int, *, noise: int, side: int = 96) -> VideoFile:
 
 
 def encoded_bytes(video: VideoFile, params: VideoParams) -> int:
-    writer = VideoWriter(96, 96, Fraction(24), Encoding(params.video_format, params.video_codec, params.crf))
+    writer = VideoWriter(96, 96, Fraction(24), params.encoding())
     for frame in video.frames():
         writer.write(frame.pixels)
     return len(writer.finish().data)
