@@ -130,4 +130,10 @@ def expected_bytes(params: FrameInterpolationParams) -> int:
     return video_bytes(read_video(params.video), 1.0, params) if params.video else 0
 
 
-handler = Handler(params=FrameInterpolationParams, load=load, run=run, expected_bytes=expected_bytes)
+handler = Handler(
+    params=FrameInterpolationParams,
+    load=load,
+    run=run,
+    output=lambda params: "video",
+    expected_bytes=expected_bytes,
+)

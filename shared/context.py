@@ -2,9 +2,11 @@
 
 import itertools
 import json
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, contextmanager
+from concurrent.futures import TimeoutError as StillGoing
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,7 +16,7 @@ from shared.errors import InvalidInput, OutOfMemory, ResultTooLarge
 from shared.job import Job, Piece, Progress, Stage
 from shared.media.image import preview_data_url
 from shared.metrics import JobMetrics
-from shared.schemas import FrameSink, Made, Output
+from shared.schemas import FrameSink, Made, MadeVideo, Output, of_media
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -23,7 +25,18 @@ if TYPE_CHECKING:
     from shared.media.video_writer import VideoWriter
 
 PREVIEW_EVERY_S = 0.5
-Nested = Callable[["JobContext", str, dict[str, Any]], list[Made]]
+LOOK_S = 0.1  # between two looks at whether a job that waits for its encoders was told to stop
+PROGRESS = 1000  # steps of a job whose nested runs tell their share of it
+Span = tuple[float, float]
+Nested = Callable[["JobContext", str, dict[str, Any], Span | None], list[Made | MadeVideo]]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The outputs of a step, and where they are; None while there was no place for them but the result."""
+
+    outputs: list[Output]
+    urls: list[str] | None
 
 
 class Encoders(Protocol):
@@ -37,6 +50,12 @@ class Encoders(Protocol):
 
     def video(self, writer: "VideoWriter", seed: int | None, nsfw: bool) -> "Future[Output]":
         """Finish a video of which all frames are written."""
+
+    def again(self, made: MadeVideo, check: Callable[[], None]) -> "Future[Output]":
+        """Encode a video of a nested run; `check` may end that between two frames."""
+
+    def keep(self, made: list[Made | MadeVideo], first: int, check: Callable[[], None]) -> "Future[Kept]":
+        """Encode what a step made, and deliver it; `first` outputs of the job have been delivered before."""
 
 
 @dataclass
@@ -73,6 +92,11 @@ class JobContext:
         self.steps_done = 0
         self.differs: dict[str, Any] = {}
         self.written = Written()
+        self.nested: list[dict[str, Any]] = []  # what a receipt tells of the runs within this one
+        self.kept: list[tuple[dict[str, Any], Future[Kept]]] = []  # step and pipeline, and what it made
+        self._kept_at: list[dict[str, Any]] = []
+        self._kept_count = 0
+        self.upcoming: deque[Any] = deque()  # plans of what this run is to call, the next one first
         self._streams = streams
         self._room = room
         self._backlog = backlog
@@ -85,7 +109,7 @@ class JobContext:
 
     def report(self, stage: Stage, **where: Any) -> None:
         """Tell whoever listens which stage the job is in."""
-        self.job.events(Progress(next(self._seq), stage, **where))
+        self.job.events(Progress(next(self._seq), stage, kept=list(self._kept_at) or None, **where))
 
     def begin(self) -> None:
         """The run starts, or starts anew after it ran out of memory: nothing of before counts.
@@ -101,12 +125,30 @@ class JobContext:
         self.steps_done = 0
         self.written = Written()
         self.differs.clear()
+        self.nested.clear()
+        for _, keeping in self.kept:
+            keeping.cancel()
+        self.kept.clear()
+        self._kept_at.clear()
         self._begun_at = self.job.clock()
         self.metrics.checked()
 
     def outputs(self) -> list[Output]:
-        """The encoded outputs, in the order in which they were made; waits for the encoders."""
-        return [output.result() for output in self._outputs]
+        """The encoded outputs, in the order in which they were made; waits for the encoders.
+
+        Raises:
+            Cancelled, DeadlineExceeded: the job was told to stop meanwhile.
+        """
+        return [self._waited(output) for output in self._outputs]
+
+    def _waited(self, output: "Future[Output]") -> Output:
+        while True:
+            try:
+                return output.result(timeout=LOOK_S)
+            except StillGoing:
+                if output.done():  # it was the encoder that timed out
+                    raise
+                self.job.check()
 
     def check(self) -> None:
         """See schemas.Context."""
@@ -164,6 +206,29 @@ class JobContext:
             raise
         self._outputs.append(self._encoders.video(writer, seed, nsfw))
 
+    def emit(self, made: Made | MadeVideo) -> None:
+        """See schemas.Context."""
+        if isinstance(made, Made):
+            self._outputs.append(self._encoders.image(made))
+        else:
+            self._outputs.append(self._encoders.again(made, self.job.check))
+
+    def keep(self, step: int, made: list[Made | MadeVideo]) -> None:
+        """See schemas.Context."""
+        named = {"step": step, "pipeline": self.nested[-1]["pipeline"]}
+        keeping = self._encoders.keep(made, self._kept_count, self.job.check)
+        self._kept_count += len(made)
+        self.kept.append((named, keeping))
+        keeping.add_done_callback(lambda done: self._tell_kept(named, done))
+
+    def _tell_kept(self, named: dict[str, Any], done: "Future[Kept]") -> None:
+        """The next progress says where they are; an error is the job's, when it asks for its outputs."""
+        if done.cancelled() or done.exception():
+            return
+        kept = done.result()
+        if kept.urls is not None:
+            self._kept_at.append({**named, **of_media(kept.outputs, kept.urls)})
+
     def text(self, piece: str, *, most: int | None = None) -> None:
         """See schemas.Context."""
         self.pass_step()
@@ -194,9 +259,9 @@ class JobContext:
         """See schemas.Context."""
         self.differs.update(params)
 
-    def run(self, pipeline: str, params: dict[str, Any]) -> list[Made]:
+    def run(self, pipeline: str, params: dict[str, Any], *, span: Span | None = None) -> list[Made | MadeVideo]:
         """See schemas.Context."""
-        return self._nested(self, pipeline, params)
+        return self._nested(self, pipeline, params, span)
 
     def _left_s(self, step: int, steps: int) -> float | None:
         if self._begun_at is None or not 0 < step <= steps:
@@ -221,24 +286,70 @@ def _whole(piece: str) -> str:
 
 
 class NestedContext:
-    """A pipeline run by another one on the same device: it stops with it, and hands its outputs back."""
+    """A pipeline run by another one on the same device: it stops with it, and hands its outputs back.
 
-    def __init__(self, outer: JobContext) -> None:
+    `span` is the share of the job's progress that it fills, if any.
+    """
+
+    def __init__(
+        self, outer: JobContext, span: Span | None = None, on_first_step: Callable[[], None] = lambda: None
+    ) -> None:
         self._outer = outer
-        self.made: list[Made] = []
-        self.run = outer.run
+        self._span = span
+        self._on_first_step: Callable[[], None] | None = on_first_step
+        self.made: list[Made | MadeVideo] = []
+        self.differs: dict[str, Any] = {}
+
+    def run(self, pipeline: str, params: dict[str, Any], *, span: Span | None = None) -> list[Made | MadeVideo]:
+        """Run one more, within this one's share."""
+        return self._outer.run(pipeline, params, span=self._share(*span) if span else None)
 
     def step(self, step: int, steps: int, preview: "Callable[[], Image] | None" = None) -> None:
-        """Stop where the outer job must; its progress counts the outer pipeline's steps."""
-        self._outer.pass_step()
+        """Stop where the outer job must, and tell how far that is."""
+        if self._on_first_step:
+            self._on_first_step()
+            self._on_first_step = None
+        share = self._share(0.0, min(1.0, step / max(steps, 1)))
+        if share is None:
+            self._outer.pass_step()
+        else:
+            self._outer.step(round(PROGRESS * share[1]), PROGRESS, preview)
+
+    def _share(self, begin: float, end: float) -> Span | None:
+        if self._span is None:
+            return None
+        first, last = self._span
+        return first + begin * (last - first), first + end * (last - first)
 
     def image(self, image: "Image", *, seed: int | None = None, nsfw: bool = False) -> None:
         """Keep the image for the pipeline that asked for it."""
         self.made.append(Made(image, seed, nsfw))
 
-    def video(self, width: int, height: int, fps: Fraction, **more: Any) -> AbstractContextManager[FrameSink]:
-        """A pipeline that makes a video cannot be run by another one."""
-        raise InvalidInput("a pipeline that makes a video cannot be run by another pipeline")
+    @contextmanager
+    def video(
+        self,
+        width: int,
+        height: int,
+        fps: Fraction,
+        *,
+        audio: "VideoFile | None" = None,
+        seed: int | None = None,
+        nsfw: bool = False,
+    ) -> Iterator[FrameSink]:
+        """Keep the video, without loss, for the pipeline that asked for it."""
+        from shared.media.video_file import UNLIMITED, VideoFile
+        from shared.media.video_writer import LOSSLESS, VideoWriter
+
+        with VideoWriter(width, height, fps, LOSSLESS, audio=audio) as writer:
+            yield writer
+        self.made.append(MadeVideo(VideoFile(writer.finish().data, UNLIMITED), seed, nsfw))
+
+    def emit(self, made: Made | MadeVideo) -> None:
+        """Keep what a run within this one made."""
+        self.made.append(made)
+
+    def keep(self, step: int, made: list[Made | MadeVideo]) -> None:
+        """What a run within another keeps, nobody has asked for."""
 
     def check(self) -> None:
         """Stop where the outer job must."""
@@ -259,4 +370,5 @@ class NestedContext:
         self._outer.note(**facts)
 
     def effective(self, **params: Any) -> None:
-        """The outer pipeline's parameters are the receipt's; the inner ones follow from them."""
+        """Goes into this run's place in the receipt."""
+        self.differs.update(params)

@@ -14,7 +14,10 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a job stands; `preview` is a data URL of at most 64 kB."""
+    """Where a job stands; `preview` is a data URL of at most 64 kB.
+
+    `kept` are results of steps that are done, which stay whatever becomes of the job.
+    """
 
     seq: int
     stage: Stage
@@ -22,6 +25,7 @@ class Progress:
     steps: int | None = None
     eta_s: float | None = None
     preview: str | None = None
+    kept: list[dict[str, Any]] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The fields that are known, as JSON."""

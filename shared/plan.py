@@ -25,6 +25,7 @@ class Plan:
     params: Params
     entry: Entry | None
     envelope: Envelope
+    nested: "tuple[Plan, ...]" = ()  # the pipelines that it is to call, as far as they are known
 
     @property
     def model_id(self) -> str | None:
@@ -125,13 +126,15 @@ class Planner:
         entry = _entry(pipeline, handler, given, catalog)
         defaults = {k: v for k, v in (entry.defaults if entry else {}).items() if k in handler.params.model_fields}
         params = _validated(handler.params, {**defaults, **_canonical(handler.params, given)})
+        planning = _Planning(self, self._registry)
         if handler.validate:
-            handler.validate(params, self._registry)
-        return Plan(pipeline, handler, params, entry, envelope)
+            handler.validate(params, planning)
+        return Plan(pipeline, handler, params, entry, envelope, tuple(planning.planned))
 
     def _pipeline(self, envelope: Envelope) -> str:
         served = self.pipelines
-        name = envelope.pipeline or (served[0] if len(served) == 1 else None)
+        own = [name for name in served if not self._registry.get(name).chains]
+        name = envelope.pipeline or (own[0] if len(own) == 1 else None)
         if name is None:
             raise InvalidInput(f"input.pipeline is missing; this worker serves: {', '.join(served)}")
         if name not in served:
@@ -147,7 +150,29 @@ class Planner:
         modelled = self.catalog.pipelines()
         for name in modelled:
             self._registry.get(name)
-        return modelled + [n for n in self._registry.names() if n not in modelled and not self._registry.get(n).load]
+        others = [n for n in self._registry.names() if n not in modelled and not self._registry.get(n).load]
+        if modelled and all(self._registry.get(name).stream for name in modelled):  # texts are no steps of a chain
+            others = [name for name in others if not self._registry.get(name).chains]
+        return modelled + others
+
+
+class _Planning:
+    """Implements schemas.Planning, and keeps what was planned."""
+
+    def __init__(self, planner: Planner, registry: Registry) -> None:
+        self._planner = planner
+        self._registry = registry
+        self.planned: list[Plan] = []
+
+    def handler(self, pipeline: str) -> Handler:
+        """See schemas.Planning."""
+        return self._registry.get(pipeline)
+
+    def plan(self, pipeline: str, params: dict[str, Any]) -> Params:
+        """See schemas.Planning."""
+        plan = self._planner.plan_nested(pipeline, params)
+        self.planned += (plan, *plan.nested)
+        return plan.params
 
 
 def _entry(pipeline: str, handler: Handler, given: dict[str, Any], catalog: Catalog) -> Entry | None:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -59,8 +60,12 @@ def make(
     worker: str,
     image_digest: str | None,
     software: dict[str, str],
+    within: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
-    """The receipt of one finished job, not yet signed; `params` are what was run, with media as hashes."""
+    """The receipt of one finished job, not yet signed; `params` are what was run, with media as hashes.
+
+    `within` are the pipelines that this one ran, in their order: pipeline, model, parameters.
+    """
     return {
         "version": VERSION,
         "job_id": job_id,
@@ -69,6 +74,7 @@ def make(
         "params": params,
         "seed": outputs[0].seed if outputs else None,
         "steps": steps,
+        **({"within": list(within)} if within else {}),
         "pixels": sum(o.pixels for o in outputs),
         "outputs": [
             {

@@ -3,18 +3,18 @@
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from shared.context import Written
+from shared.context import Kept, Written
 from shared.errors import ResultTooLarge
 from shared.media.image import encode_image, pixels_sha256
 from shared.metrics import JobMetrics
-from shared.schemas import MEDIA_TYPES, ImageFormat, Made, Output, Params
+from shared.schemas import MEDIA_TYPES, ImageFormat, Made, MadeVideo, Output, Params
 
 if TYPE_CHECKING:
     from shared.media.video_file import VideoFile
@@ -25,13 +25,15 @@ if TYPE_CHECKING:
 class JobEncoders:
     """The encoders of one job: its formats, its metrics, and the threads of all jobs. Implements context.Encoders.
 
-    `most_bytes` is the largest file that anything can carry, where that is known.
+    `most_bytes` is the largest file that anything can carry, where that is known. `deliver` takes outputs to where
+    they stay, after so many others, and answers None where there is no such place.
     """
 
     params: Params
     metrics: JobMetrics
     threads: ThreadPoolExecutor
     most_bytes: int | None
+    deliver: Callable[[list[Output], int], list[str] | None]
 
     def image(self, made: Made) -> "Future[Output]":
         """See context.Encoders."""
@@ -53,8 +55,30 @@ class JobEncoders:
         finishing.add_done_callback(lambda done: writer.abort() if done.cancelled() else None)
         return finishing
 
+    def again(self, made: MadeVideo, check: Callable[[], None]) -> "Future[Output]":
+        """See context.Encoders."""
+        return self.threads.submit(self._encoded_again, made, check)
+
+    def keep(self, made: list[Made | MadeVideo], first: int, check: Callable[[], None]) -> "Future[Kept]":
+        """See context.Encoders."""
+        return self.threads.submit(self._kept, made, first, check)
+
+    def _kept(self, made: list[Made | MadeVideo], first: int, check: Callable[[], None]) -> Kept:
+        outputs = [self._encoded(m) if isinstance(m, Made) else self._encoded_again(m, check) for m in made]
+        return Kept(outputs, self.deliver(outputs, first))
+
+    def _encoded_again(self, made: MadeVideo, check: Callable[[], None]) -> Output:
+        info = made.video.info
+        with replace(self, params=made.params or self.params).open(
+            info.width, info.height, info.fps, made.video
+        ) as writer:
+            for frame in made.video.frames():
+                check()
+                writer.write(frame.pixels)
+        return self._finished(writer, made.seed, made.nsfw)
+
     def _encoded(self, made: Made) -> Output:
-        image_format: ImageFormat = getattr(self.params, "image_format", "png")
+        image_format: ImageFormat = getattr(made.params or self.params, "image_format", "png")
         with self.metrics.measure("encode"):
             data = encode_image(made.image, image_format)
         return Output(
@@ -90,14 +114,6 @@ def text_output(text: str, seed: int | None) -> Output:
     data = text.encode()
     sha256 = hashlib.sha256(data).hexdigest()
     return Output(data, "text/plain", "txt", sha256, pixels_sha256=None, pixels=0, seed=seed, nsfw=False)
-
-
-def of_media(outputs: Sequence[Output], urls: Sequence[str]) -> dict[str, Any]:
-    """The fields of a result that show pictures and videos; none where there are none."""
-    shown = list(zip(outputs, urls, strict=True))
-    images = [output.as_dict(url) for output, url in shown if not output.is_video]
-    videos = [output.as_dict(url) for output, url in shown if output.is_video]
-    return {**({"images": images} if images else {}), **({"videos": videos} if videos else {})}
 
 
 def of_text(written: Written) -> dict[str, Any]:

@@ -3,22 +3,26 @@
 import contextlib
 import gc
 import secrets
+import threading
 import time
+from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 
 from shared import device as devices
 from shared import logs, receipts, results
 from shared.backlog import Backlog
-from shared.context import JobContext, NestedContext
+from shared.context import JobContext, NestedContext, Span
 from shared.errors import (
     ENDINGS,
     Internal,
     InvalidInput,
     JobError,
+    MediaTooLarge,
     ModelUnavailable,
-    ResultTooLarge,
     Ruin,
     Stopped,
     forget_frames,
@@ -27,24 +31,22 @@ from shared.job import Clock, Job
 from shared.lane import Lane
 from shared.media.deliver import Deliverer
 from shared.media.fetch import Fetcher
-from shared.media.sizes import in_words
 from shared.media.source import MediaLimits, media_inputs
 from shared.metrics import JobMetrics
 from shared.models import readahead
 from shared.models.catalog import Entry
-from shared.models.pool import Pool
+from shared.models.pool import Load, Pool
 from shared.models.store import Store
 from shared.models.transfer import Transfer
 from shared.models.volumes import is_networked
+from shared.outgoing import Outgoing, outputs_of
 from shared.plan import Plan, Planner
-from shared.schemas import Context, Handler, Made, ModelSource, Output, Params, Registry
+from shared.schemas import Context, Handler, Made, MadeVideo, ModelSource, Output, Registry
 from shared.settings import Settings
 
-BESIDE_OUTPUTS = 2048  # bytes of a serialised result that are neither outputs, metrics nor receipt
 MOST_WARM = 8  # models
 BESIDE_WEIGHTS = 1.3  # times the weights must be free, for a model to be loaded beside others
 FOR_RUNS = {"cuda": 4 * 2**30, "cpu": 2**30, "mps": 2**30}  # and so many bytes, for what a run needs
-SURELY = 2  # a foretold size is refused when it is so many times the limit; else the file is stopped as it grows
 MAX_JOBS_AT_ONCE = 64  # prepared or delivered at the same time; the device still takes them one by one
 
 
@@ -74,7 +76,7 @@ class Runner:
             settings.max_video_frames,
             settings.max_video_seconds,
         )
-        self._deliverer = Deliverer.from_settings(settings, self._fetcher)
+        self._outgoing = Outgoing(Deliverer.from_settings(settings, self._fetcher))
         self._jobs = ThreadPoolExecutor(MAX_JOBS_AT_ONCE, thread_name_prefix="job")
         self._encoders = ThreadPoolExecutor(2, thread_name_prefix="encode")
 
@@ -167,11 +169,18 @@ class Runner:
             job,
             metrics,
             self.backlog,
-            results.JobEncoders(plan.params, metrics, self._encoders, self._most_bytes(job, plan)),
+            results.JobEncoders(
+                plan.params,
+                metrics,
+                self._encoders,
+                self._outgoing.most_bytes(job, plan),
+                lambda outputs, first: self._outgoing.early(job, plan, outputs, first),
+            ),
             self._nested,
             streams=streams,
             room=job.result_limit,
         )
+        context.upcoming = deque(plan.nested)
         logs.stage("taken", job.id, pipeline=plan.pipeline, model=plan.model_id)
         self.backlog.away(job.id, away=True)
         source = self._prepare(job, plan, context)
@@ -183,61 +192,47 @@ class Runner:
             ).result()
         ended_at = time.time()
         outputs = context.outputs()
+        kept = [(named, keeping.result()) for named, keeping in context.kept]
         job.cancel.check()  # before anything of it leaves this worker
-        receipt = self._receipt(
-            job, plan, source, context, outputs, receipts.Times(accepted_at, started_at, ended_at)
-        )
-        return self._deliver(job, plan, context, outputs, receipt)
+        times = receipts.Times(accepted_at, started_at, ended_at)
+        receipt = self._receipt(job, plan, source, context, [*outputs_of(kept), *outputs], times)
+        return self._outgoing.result(job, plan, context, outputs, kept, receipt)
 
     def _prepare(self, job: Job, plan: Plan, context: JobContext) -> ModelSource | None:
         """Everything that needs no device: what the job names is checked, fetched and on disk before its turn."""
-        self._deliverer.check(plan.envelope.delivery, job.s3_config, getattr(plan.params, "num_images_per_prompt", 1))
-        self._load_media(plan.params, job, context)
-        self._check_room(job, plan)
-        if plan.entry is None:
-            return None
+        self._outgoing.check_places(job, plan)
+        self._load_media(plan, job, context)
+        self._outgoing.check_room(job, plan)
+        for nested in plan.nested:
+            if nested.entry:
+                self._ensured(nested.entry, job, context)
+        return self._ensured(plan.entry, job, context) if plan.entry else None
+
+    def _ensured(self, entry: Entry, job: Job, context: JobContext) -> ModelSource:
         return self.store.ensure(
-            plan.entry, on_download=lambda moment: self._downloading(job, plan, context, moment), check=job.check
+            entry, on_download=lambda moment: _downloading(entry, job, context, moment), check=job.check
         )
 
-    def _most_bytes(self, job: Job, plan: Plan) -> int | None:
-        """The largest output that this job can have carried away; None where there is a place for any."""
-        if job.result_limit is None or self._deliverer.has_place(plan.envelope.delivery, job.s3_config):
-            return None
-        return (job.result_limit - BESIDE_OUTPUTS) * 3 // 4  # base64
+    @contextmanager
+    def _held(self, plan: Plan, source: ModelSource | None) -> Iterator[ModelSource | None]:
+        """Keep other workers from evicting the models while the job waits for the device and runs."""
+        with ExitStack() as stack:
+            for entry in filter(None, (nested.entry for nested in plan.nested)):
+                if found := self.store.find(entry):
+                    stack.enter_context(self.store.hold(entry, found))
+            yield stack.enter_context(self.store.hold(plan.entry, source)) if plan.entry and source else None
 
-    def _check_room(self, job: Job, plan: Plan) -> None:
-        """Refuse now what nobody could carry, as far as that can be foretold."""
-        most = self._most_bytes(job, plan)
-        if most is None or plan.handler.expected_bytes is None:
-            return
-        expected = plan.handler.expected_bytes(plan.params)
-        if expected > SURELY * most:
-            raise ResultTooLarge(
-                f"the result would be about {in_words(expected)}, and the platform carries {in_words(most)}; "
-                "send delivery.put with a presigned URL, send s3Config, or set BUCKET_ENDPOINT_URL"
-            )
-
-    def _downloading(self, job: Job, plan: Plan, context: JobContext, moment: Transfer) -> None:
-        """The job waits for its model: steps are bytes."""
-        if not moment.total:
-            logs.stage("downloading", job.id, model=plan.model_id)
-            context.report("downloading")
-            return
-        eta_s = None if moment.eta_s is None else round(moment.eta_s, 1)
-        context.report("downloading", step=moment.done, steps=moment.total, eta_s=eta_s)
-
-    def _held(self, plan: Plan, source: ModelSource | None) -> AbstractContextManager[ModelSource | None]:
-        """Keep other workers from evicting the model while the job waits for the device and runs."""
-        if source is None or plan.entry is None:
-            return nullcontext(source)
-        return self.store.hold(plan.entry, source)
-
-    def _load_media(self, params: Params, job: Job, context: JobContext) -> None:
+    def _load_media(self, plan: Plan, job: Job, context: JobContext) -> None:
+        most, pixels = self._limits.PICTURES * self._limits.max_pixels, 0
         with context.metrics.measure("fetch"):
-            for given in media_inputs(params):
+            for given in media_inputs(plan.params):
                 given.load(self._fetcher, self._limits)
                 job.check()
+                pixels += given.pixels
+                if pixels > most:
+                    raise MediaTooLarge(f"the images have more than {most:,} pixels together (4 x MAX_IMAGE_PIXELS)")
+        if plan.handler.check:
+            plan.handler.check(plan.params)
 
     def _on_device(
         self, job: Job, plan: Plan, source: ModelSource | None, context: JobContext, queued_at: float
@@ -290,14 +285,16 @@ class Runner:
         self.backlog.ended(job.id, seconds)
         logs.stage("run", job.id, pipeline=plan.pipeline, model=plan.model_id, seconds=round(seconds, 3))
 
-    def _nested(self, outer: JobContext, pipeline: str, given: dict[str, Any]) -> list[Made]:
+    def _nested(
+        self, outer: JobContext, pipeline: str, given: dict[str, Any], span: Span | None
+    ) -> list[Made | MadeVideo]:
         """A pipeline run by another, on the device that the job holds already."""
         plan = self.planner.plan_nested(pipeline, given)
-        inner = NestedContext(outer)
-        self._load_media(plan.params, outer.job, outer)
+        following = _following(outer.upcoming, plan)
+        inner = NestedContext(outer, span, lambda: self._warm_beside(following) if following else None)
+        self._load_media(plan, outer.job, outer)
         if plan.handler.load is None or plan.entry is None:
-            _run_handler(plan, None, inner)
-            return inner.made
+            return self._ran_within(outer, plan, None, None, inner)
         source = self.store.find(plan.entry)
         if source is None:  # the device must not wait for a network
             raise ModelUnavailable(f"'{plan.model_id}' must be on the volume before another pipeline can run it")
@@ -305,8 +302,32 @@ class Runner:
             self.store.hold(plan.entry, source) as source,
             self.pool.acquire(plan.handler.load, source) as model,
         ):
-            _run_handler(plan, model, inner)
-        return inner.made
+            return self._ran_within(outer, plan, source, model, inner)
+
+    def _ran_within(
+        self, outer: JobContext, plan: Plan, source: ModelSource | None, model: Any, inner: NestedContext
+    ) -> list[Made | MadeVideo]:
+        """What a nested run made, with its parameters; its place in the receipt is that of its start."""
+        place: dict[str, Any] = {"pipeline": plan.pipeline, "model": _model_record(source)}
+        outer.nested.append(place)
+        _run_handler(plan, model, inner)
+        place["params"] = {**plan.params.as_record(), **inner.differs}
+        return [replace(made, params=made.params or plan.params) for made in inner.made]
+
+    def _warm_beside(self, plan: Plan) -> None:
+        """Load the next model while this one works, where memory has room for both; nobody waits for it."""
+        source = self.store.find(plan.entry) if plan.entry else None
+        load = plan.handler.load
+        if source is None or load is None or self.pool.holds(load, source) or not _has_room(self.device(), source):
+            return
+        threading.Thread(target=self._load_beside, args=(load, source), name="load-beside", daemon=True).start()
+
+    def _load_beside(self, load: Load, source: ModelSource) -> None:
+        try:
+            with self.pool.acquire(load, source):
+                logs.stage("loaded", "beside", model=source.model_id)
+        except Exception as exc:  # noqa: BLE001 the run that needs it will say so
+            logs.logger.info("not loaded beside", extra={"fields": {"model": source.model_id, "error": repr(exc)}})
 
     def _receipt(
         self,
@@ -317,43 +338,46 @@ class Runner:
         outputs: list[Output],
         times: receipts.Times,
     ) -> dict[str, Any]:
-        model = {"id": source.model_id, "revision": source.revision} if source else None
         if plan.handler.stream:
             outputs = [results.text_output(str(context.written), context.differs.get("seed"))]
         return self.signer.sign(
             receipts.make(
                 job_id=job.id,
                 pipeline=plan.pipeline,
-                model=model,
+                model=_model_record(source),
                 params={**plan.params.as_record(), **context.differs},
                 outputs=outputs,
                 steps=(context.written.usage or {}).get("completion_tokens", context.steps_done),
                 times=times,
                 worker=self.settings.runpod_pod_id,
                 image_digest=self.settings.image_digest,
-                software=results.software(torch=plan.handler.torch),
+                software=results.software(torch=any(p.handler.torch for p in (plan, *plan.nested))),
+                within=context.nested,
             )
         )
 
-    def _deliver(
-        self, job: Job, plan: Plan, context: JobContext, outputs: list[Output], receipt: dict[str, Any]
-    ) -> dict[str, Any]:
-        rest = {"metrics": context.metrics.as_dict(), "receipt": receipt}
-        limit = None if job.result_limit is None else job.result_limit - results.json_bytes(rest) - BESIDE_OUTPUTS
-        text = results.of_text(context.written) if plan.handler.stream else {}
-        if text and job.result_limit is not None:
-            results.check_size({**rest, **text}, job.result_limit)
-        context.report("delivering")
-        begun = job.clock()
-        urls = self._deliverer.deliver(job.id, outputs, plan.envelope.delivery, job.s3_config, limit)
-        context.metrics.add("deliver", job.clock() - begun)
-        logs.stage("delivered", job.id, outputs=len(outputs), seconds=_since(begun, job))
-        return {
-            **results.of_media(outputs, urls),
-            **text,
-            "metrics": context.metrics.as_dict(),
-            "receipt": receipt,
-        }
+
+def _model_record(source: ModelSource | None) -> dict[str, str] | None:
+    return {"id": source.model_id, "revision": source.revision} if source else None
+
+
+def _following(upcoming: "deque[Plan]", plan: Plan) -> Plan | None:
+    """What is to run after this, by the plan of the job; what is done is dropped from it."""
+    while upcoming:
+        done = upcoming.popleft()
+        if (done.pipeline, done.entry) == (plan.pipeline, plan.entry):
+            break
+    return upcoming[0] if upcoming else None
+
+
+def _downloading(entry: Entry, job: Job, context: JobContext, moment: Transfer) -> None:
+    """The job waits for a model: steps are bytes."""
+    if not moment.total:
+        logs.stage("downloading", job.id, model=entry.full_id)
+        context.report("downloading")
+        return
+    eta_s = None if moment.eta_s is None else round(moment.eta_s, 1)
+    context.report("downloading", step=moment.done, steps=moment.total, eta_s=eta_s)
 
 
 def _has_room(device: devices.Device, source: ModelSource) -> bool:

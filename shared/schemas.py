@@ -1,6 +1,6 @@
 """What a handler is made of: its parameters, its declaration, and the context that its run is given."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ImageFormat = Literal["png", "jpeg", "webp"]
 MEDIA_TYPES: dict[ImageFormat, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
+Kind = Literal["image", "video", "text"]
 MAX_SEED = 2**32 - 1
 
 
@@ -64,6 +65,8 @@ class Params(BaseModel):
 def _record(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_record(v) for v in value]
+    if isinstance(value, dict):
+        return {name: _record(v) for name, v in value.items()}
     if isinstance(value, BaseModel) and not hasattr(value, "as_record"):
         return value.model_dump(mode="json", exclude_none=True)
     return value.as_record() if hasattr(value, "as_record") else value
@@ -95,6 +98,17 @@ class Made:
     image: "Image"
     seed: int | None = None
     nsfw: bool = False
+    params: Params | None = None  # of the nested run that made it, which say how it is encoded
+
+
+@dataclass(frozen=True)
+class MadeVideo:
+    """A video that a nested run made, every pixel as it was written."""
+
+    video: "VideoFile"
+    seed: int | None = None
+    nsfw: bool = False
+    params: Params | None = None
 
 
 class FrameSink(Protocol):
@@ -139,6 +153,12 @@ class Context(Protocol):
         `audio` is the video whose sound it takes over. The video counts once the block has ended well.
         """
 
+    def emit(self, made: "Made | MadeVideo") -> None:
+        """Emit what a nested run made, in the file format that its own parameters ask for."""
+
+    def keep(self, step: int, made: "list[Made | MadeVideo]") -> None:
+        """Deliver what a step made at once, beside the device, so that it stays whatever becomes of the job."""
+
     def check(self) -> None:
         """Stop here when the job was told to stop; for work that has no steps to report.
 
@@ -168,8 +188,14 @@ class Context(Protocol):
     def effective(self, **params: Any) -> None:
         """Say what was really run where it differs from what was asked, such as a drawn seed; for the receipt."""
 
-    def run(self, pipeline: str, params: dict[str, Any]) -> list[Made]:
-        """Run another pipeline on the device that this job holds, and return what it made."""
+    def run(
+        self, pipeline: str, params: dict[str, Any], *, span: tuple[float, float] | None = None
+    ) -> "list[Made | MadeVideo]":
+        """Run another pipeline on the device that this job holds, and return what it made.
+
+        `span` is the share of this run that it is, such as (0.5, 1.0), for the progress; without it, its steps are
+        not told.
+        """
 
 
 Run = Callable[[Any, Any, Context], Iterator[str] | None]
@@ -181,9 +207,10 @@ class Handler:
 
     `load(source, device)` returns the model ready on the device; None for a pipeline without a model. Handlers that
     name the same function share the warm model. `warmup` holds parameters for one small run after loading.
-    `validate(params, registry)` may check more than pydantic can, before anything runs. `expected_bytes(params)`
-    foretells what the outputs will take, so that a job whose result nobody could carry is refused before it has the
-    device.
+    `validate(params, planning)` may check more than pydantic can, before anything runs, and plan what the run is to
+    call. `output` says what a run makes; `chains`, that jobs name the pipelines which it runs.
+    `check(params)` judges what was fetched, before the job has the device; `expected_bytes(params)` foretells what
+    the outputs will take, so that a job whose result nobody could carry is refused there too.
 
     With `stream` the run emits text, piece by piece, by `ctx.text` or as a generator; a parameter `stream` that is
     false keeps the pieces back until the end. With `concurrent` several jobs may use the model at once: as many as
@@ -196,11 +223,32 @@ class Handler:
     load: "Callable[[ModelSource, Device], Any] | None" = None
     stream: bool = False
     warmup: dict[str, Any] | None = None
-    validate: "Callable[[Any, Registry], None] | None" = None
+    validate: "Callable[[Any, Planning], None] | None" = None
+    output: Callable[[Any], Kind] = lambda params: "image"
+    chains: bool = False
+    check: Callable[[Any], None] | None = None
     expected_bytes: Callable[[Any], int] | None = None
     concurrent: bool = False
     torch: bool = True
     openai: "Handler | None" = None
+
+
+class Planning(Protocol):
+    """What a pipeline that is to run others may ask before it runs."""
+
+    def handler(self, pipeline: str) -> Handler:
+        """The handler of another pipeline.
+
+        Raises:
+            NotFound: naming the pipelines there are.
+        """
+
+    def plan(self, pipeline: str, params: dict[str, Any]) -> Params:
+        """The parameters of a run to come, checked; its model will be on disk before the job has the device.
+
+        Raises:
+            InvalidInput, NotFound: it could not run.
+        """
 
 
 class Registry(Protocol):
@@ -241,6 +289,14 @@ class Output:
         """The output as the result shows it."""
         shown = {"url": url, "seed": self.seed, "nsfw": self.nsfw}
         return {**shown, "frames": self.frames, "fps": self.fps} if self.is_video else shown
+
+
+def of_media(outputs: Sequence[Output], urls: Sequence[str]) -> dict[str, Any]:
+    """The fields of a result that show pictures and videos; none where there are none."""
+    shown = list(zip(outputs, urls, strict=True))
+    images = [output.as_dict(url) for output, url in shown if not output.is_video]
+    videos = [output.as_dict(url) for output, url in shown if output.is_video]
+    return {**({"images": images} if images else {}), **({"videos": videos} if videos else {})}
 
 
 class Envelope(BaseModel):

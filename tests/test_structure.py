@@ -55,6 +55,7 @@ LAYERS = [
     "lane backlog metrics",
     "context receipts plan",
     "results",
+    "outgoing",
     "runner",
 ]
 

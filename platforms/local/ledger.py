@@ -49,10 +49,13 @@ class Ledger:
     def view(self, row: JobRow) -> JobView:
         """The job as its client sees it."""
         running = row.status == "IN_PROGRESS"
+        output = self.store.payload(row.id, "progress" if running else "output")
+        if output is None and row.status in ENDED:
+            output = self.store.payload(row.id, "progress")  # of one that kept what its steps had made
         return JobView(
             id=row.id,
             status=row.status,
-            output=self.store.payload(row.id, "progress" if running else "output"),
+            output=output,
             error=None if row.error is None else json.loads(row.error),
             delay_ms=None if row.status == "IN_QUEUE" else _ms(row.queued_at, row.taken_at),
             execution_ms=_ms(row.taken_at, row.ended_at),
@@ -138,7 +141,8 @@ class Ledger:
         """Record how the job ended, once."""
         now = self.clock()
         with self.store.transaction():
-            self.store.drop(row.id, "progress")
+            if status == "COMPLETED" or not _keeps(self.store.payload(row.id, "progress")):
+                self.store.drop(row.id, "progress")
             if output is not None:
                 self.store.put(row.id, "output", output, row.next_event)
             self.store.update(
@@ -232,6 +236,12 @@ class Ledger:
 
 def _ms(start: float | None, end: float | None) -> int | None:
     return None if start is None or end is None else max(0, round((end - start) * 1000))
+
+
+def _keeps(progress: bytes | None) -> bool:
+    """Whether it says where results are that stay, whatever becomes of the job."""
+    said = json.loads(progress) if progress else None
+    return isinstance(said, dict) and bool(said.get("kept"))
 
 
 def _waits(progress: bytes) -> bool:

@@ -104,8 +104,10 @@ class Deliverer:
         delivery: Json | None,
         s3_config: Json | None,
         inline_limit: int | None,
+        *,
+        first: int = 0,
     ) -> list[str]:
-        """The URL of each output.
+        """The URL of each output; `first` others of the job have been delivered before.
 
         They go to the job's PUT URLs where it named them. Else they stay inline where `inline_size` is within the
         limit (None: always). Else they go to the job's bucket, the operator's, or the local endpoint's files.
@@ -114,12 +116,12 @@ class Deliverer:
             ResultTooLarge: too large to go inline, and there is no other place.
             DeliveryFailed: the place did not take a file.
         """
-        puts = _puts_of(delivery, len(outputs))
+        puts = _puts_of(delivery, first + len(outputs))[first:]
         if puts:
             return [self._to_put(put, output) for put, output in zip(puts, outputs, strict=False)]
         if inline_limit is None or inline_size(outputs) <= inline_limit:
             return [data_url(output.data, output.media_type) for output in outputs]
-        keys = [f"{quote(job_id, safe='')}/{n}.{output.extension}" for n, output in enumerate(outputs)]
+        keys = [f"{quote(job_id, safe='')}/{n}.{output.extension}" for n, output in enumerate(outputs, first)]
         bucket = _bucket_of(s3_config) or self.bucket
         if bucket:
             return [self._to_bucket(bucket, key, output) for key, output in zip(keys, outputs, strict=True)]

@@ -57,13 +57,15 @@ _OF_FORMAT: dict[VideoFormat, tuple[VideoCodec, ...]] = {"mp4": ("h264", "av1"),
 class Encoding:
     """How a video is written; None is the format's own: H.264 at crf 18 (MP4), VP9 at 32 (WebM), AV1 at 35.
 
-    `preset` is x264's name, or the number of SVT-AV1's preset or of libvpx's cpu-used.
+    `preset` is x264's name, or the number of SVT-AV1's preset or of libvpx's cpu-used. `lossless` is H.264 in RGB,
+    of any size: between pipelines, for hardly a player shows it.
     """
 
     format: VideoFormat
     codec: VideoCodec | None = None
     crf: int | None = None
     preset: str | None = None
+    lossless: bool = False
 
     def __post_init__(self) -> None:
         """Check that they go together.
@@ -107,6 +109,9 @@ class Encoding:
             )
 
 
+LOSSLESS = Encoding("mp4", lossless=True)
+
+
 class Encoder(Protocol):
     """Pictures to packets of one stream; each packet has its time and duration."""
 
@@ -125,12 +130,14 @@ def encoder_into(container: OutputContainer, width: int, height: int, fps: Fract
     """The encoder of a new stream in the container."""
     if encoding.format == "gif":
         return _GifEncoder(container, width, height, fps)
+    if encoding.lossless:
+        return _LosslessEncoder(container, width, height, fps)
     return _FilmEncoder(container, width, height, fps, encoding)
 
 
 def padding(width: int, height: int, encoding: Encoding) -> tuple[int, int]:
     """Columns and rows to add on the right and below, for a codec that does not take any size."""
-    if encoding.format == "gif":
+    if encoding.format == "gif" or encoding.lossless:
         return 0, 0
     codec = encoding.parameters
 
@@ -170,6 +177,28 @@ class _FilmEncoder:
             src_color_range=ColorRange.JPEG,
             dst_color_range=ColorRange.MPEG,
         )
+        frame.pts, frame.time_base = self._count, self._time_base
+        self._count += 1
+        return self.stream.encode(frame)
+
+    def rest(self) -> "list[Packet[VideoStream]]":
+        """See Encoder."""
+        return self.stream.encode(None)
+
+
+class _LosslessEncoder:
+    """H.264 in RGB, quick rather than small."""
+
+    def __init__(self, container: OutputContainer, width: int, height: int, fps: Fraction) -> None:
+        stream = container.add_stream("libx264rgb", rate=fps, options={"qp": "0", "preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "rgb24"
+        stream.codec_context.time_base = 1 / fps
+        self.stream = stream
+        self._time_base, self._count = 1 / fps, 0
+
+    def encode(self, pixels: Pixels) -> "list[Packet[VideoStream]]":
+        """See Encoder."""
+        frame = VideoFrame.from_numpy_buffer(np.ascontiguousarray(pixels), "rgb24")
         frame.pts, frame.time_base = self._count, self._time_base
         self._count += 1
         return self.stream.encode(frame)

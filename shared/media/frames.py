@@ -66,3 +66,7 @@ class VideoLimits:
                 f"the video lasts {seconds:,.4g} seconds or more; the limit is {self.max_seconds:g} "
                 "(MAX_VIDEO_SECONDS); send a shorter one"
             )
+
+
+UNLIMITED = VideoLimits(max_pixels=2**28, max_frames=2**31, max_seconds=1e9)
+"""For what another pipeline of the same job has made."""

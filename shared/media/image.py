@@ -33,6 +33,11 @@ class ImageInput(MediaInput):
         """Whether the file ended before the picture's last row."""
         return self._truncated
 
+    @property
+    def pixels(self) -> int:
+        """Of the decoded picture."""
+        return self._image.width * self._image.height
+
     def _take(self, source: Image.Image) -> None:
         self._image = plain(source)
         self._record = {"pixels_sha256": pixels_sha256(self._image)}

@@ -21,7 +21,12 @@ _DATA_URL = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class MediaLimits:
-    """The largest that a worker reads: bytes of a file, pixels of a picture, frames and seconds of a video."""
+    """The largest that a worker reads: bytes of a file, pixels of a picture, frames and seconds of a video.
+
+    The pictures of one job may have so many times the pixels of one together.
+    """
+
+    PICTURES: ClassVar[int] = 4
 
     max_bytes: int
     max_pixels: int
@@ -59,9 +64,19 @@ class MediaInput:
         else:
             self._data = self._from_base64(source.strip())
 
+    @classmethod
+    def to_come(cls) -> Self:
+        """Stands for what another pipeline is to make, while a job is planned; cannot be loaded."""
+        return cls.__new__(cls)
+
     @property
     def truncated(self) -> bool:
         """Whether the file was found to end too soon."""
+        raise NotImplementedError
+
+    @property
+    def pixels(self) -> int:
+        """What it holds decoded, after `load`."""
         raise NotImplementedError
 
     def _take(self, source: Any) -> None:
@@ -173,6 +188,8 @@ def _walk(value: Any) -> Iterator[MediaInput]:
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _walk(item)
+    elif isinstance(value, dict):
+        yield from _walk(list(value.values()))
 
 
 def data_url(data: bytes, mime: str) -> str:

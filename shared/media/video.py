@@ -29,6 +29,11 @@ class VideoInput(MediaInput):
         """Whether the file was found to end before its last frame, so far as its frames were read."""
         return self._file.truncated
 
+    @property
+    def pixels(self) -> int:
+        """None: its frames are decoded as they are asked for."""
+        return 0
+
     def _take(self, source: VideoFile) -> None:
         self._file = source
         self._record = {"sha256": hashlib.sha256(source.data).hexdigest(), "bytes": len(source.data)}

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from shared.errors import InvalidInput
 from shared.media.animation import Animation
 from shared.media.footage import Footage, SourceAudio
-from shared.media.frames import Frame, VideoInfo, VideoLimits
+from shared.media.frames import UNLIMITED, Frame, VideoInfo, VideoLimits
 
-__all__ = ["FORMATS", "Frame", "VideoFile", "VideoInfo", "VideoLimits"]
+__all__ = ["FORMATS", "UNLIMITED", "Frame", "VideoFile", "VideoInfo", "VideoLimits"]
 
 FORMATS = ("MP4", "MOV", "WEBM", "MKV", "AVI", "GIF", "WEBP", "PNG", "JPEG")
 

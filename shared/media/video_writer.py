@@ -16,12 +16,12 @@ from av.container import OutputContainer
 
 from shared.errors import Internal, JobError, ResultTooLarge
 from shared.media.audio import AudioTrack
-from shared.media.encoding import MEDIA_TYPES, Encoding, VideoCodec, VideoFormat, encoder_into, padding
+from shared.media.encoding import LOSSLESS, MEDIA_TYPES, Encoding, VideoCodec, VideoFormat, encoder_into, padding
 from shared.media.frames import Pixels
 from shared.media.sizes import in_words
 from shared.media.video_file import VideoFile
 
-__all__ = ["EncodedVideo", "Encoding", "VideoCodec", "VideoFormat", "VideoWriter"]
+__all__ = ["LOSSLESS", "EncodedVideo", "Encoding", "VideoCodec", "VideoFormat", "VideoWriter"]
 
 _WAITING = 8  # frames between the work and the encoder
 _MOST_TERM = 1_000_000  # of a frame rate as a fraction, for its exact time base to fit into an MP4

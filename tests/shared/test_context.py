@@ -1,5 +1,6 @@
 """The context: what a run reports, where it can be stopped, and what a nested run shares with it."""
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from fractions import Fraction
 from typing import Any
@@ -9,13 +10,13 @@ import pytest
 from PIL import Image
 
 from shared.backlog import Backlog
-from shared.context import JobContext, NestedContext
+from shared.context import JobContext, Kept, NestedContext, Span
 from shared.errors import Cancelled, DeadlineExceeded, InvalidInput, OutOfMemory
 from shared.job import Event, Job, Piece, Progress
 from shared.media.video_file import VideoFile
 from shared.media.video_writer import Encoding, VideoWriter
 from shared.metrics import JobMetrics
-from shared.schemas import Made, Output
+from shared.schemas import Made, MadeVideo, Output
 from tests.clock import Clock
 
 RED = Image.new("RGB", (8, 8), "red")
@@ -48,6 +49,12 @@ class Encoders:
         self.finishing[-1].set_result(output)
         return self.finishing[-1]
 
+    def again(self, made: MadeVideo, check: Callable[[], None]) -> "Future[Output]":
+        raise NotImplementedError("the runner's tests encode again")
+
+    def keep(self, made: list[Made | MadeVideo], first: int, check: Callable[[], None]) -> "Future[Kept]":
+        raise NotImplementedError("the runner's tests keep")
+
 
 class Bench:
     """A job, its context, and a clock that is set by hand."""
@@ -63,7 +70,9 @@ class Bench:
         self.backlog.accepted("job", "text-to-image")
         self.context = JobContext(self.job, self.metrics, self.backlog, self.encoders, self.nested)
 
-    def nested(self, outer: JobContext, pipeline: str, params: dict[str, Any]) -> list[Made]:
+    def nested(
+        self, outer: JobContext, pipeline: str, params: dict[str, Any], span: Span | None
+    ) -> list[Made | MadeVideo]:
         self.asked.append((outer, pipeline, params))
         return [Made(RED)]
 
@@ -290,3 +299,12 @@ def test_a_video_whose_block_fails_is_dropped(bench: Bench) -> None:
     assert bench.context.outputs() == []
     with pytest.raises(ValueError, match="finished"):
         bench.encoders.writers[0].write(np.zeros((8, 16, 3), np.uint8))
+
+
+def test_a_job_that_waits_for_its_encoders_can_be_stopped(bench: Bench) -> None:
+    never: Future[Output] = Future()
+    bench.encoders.image = lambda made: never  # type: ignore[method-assign]
+    bench.context.image(RED)
+    bench.job.cancel.cancel("asked")
+    with pytest.raises(Cancelled, match="asked"):
+        bench.context.outputs()

@@ -12,6 +12,8 @@ from PIL import Image
 
 from shared.errors import InvalidInput, JobError, MediaTooLarge
 from shared.job import Job
+from shared.media.image import encode_image
+from shared.media.source import data_url
 from shared.runner import Runner
 from tests.shared.runners import CHANGE, DRAW, PICTURE_URL, WAIT_S, Events, make, put, run
 
@@ -130,3 +132,11 @@ def test_a_file_over_the_limit_is_refused(models: Path) -> None:
 def test_too_few_steps_for_the_strength_are_refused(runner: Runner) -> None:
     with pytest.raises(InvalidInput, match="no step is left to run"):
         run(runner, CHANGE, {"strength": 0.1})
+
+
+def test_many_pictures_that_are_small_as_files_have_a_limit_together(models: Path) -> None:
+    file = encode_image(Image.new("RGB", (1000, 1000)), "png")
+    wide = data_url(file, "image/png")
+    given = {"pipeline": "workflow", "steps": [{"pipeline": "mirror", "image": wide}] * 6}
+    with pytest.raises(MediaTooLarge, match=r"4,000,000 pixels together"):
+        run(make(models, max_image_pixels=1_000_000), given)

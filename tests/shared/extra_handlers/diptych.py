@@ -5,7 +5,7 @@ from pydantic import Field
 
 from shared.media.image import encode_image
 from shared.media.source import data_url
-from shared.schemas import Context, Handler, Params
+from shared.schemas import Context, Handler, Made, Params
 
 
 class DiptychParams(Params):
@@ -21,8 +21,10 @@ def run(model: None, params: DiptychParams, ctx: Context) -> None:
     """Draw, send the file to the mirror, and paste both."""
     asked = {"prompt": params.prompt, "seed": params.seed, "model_id": params.model_id}
     (left,) = ctx.run(params.pipeline_inside, asked)
+    assert isinstance(left, Made)
     url = data_url(encode_image(left.image, "png"), "image/png")
     (right,) = ctx.run("mirror", {"image": url})
+    assert isinstance(right, Made)
     both = Image.new("RGB", (2 * left.image.width, left.image.height))
     both.paste(left.image, (0, 0))
     both.paste(right.image, (left.image.width, 0))

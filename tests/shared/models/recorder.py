@@ -12,7 +12,7 @@ from PIL.Image import Image
 
 from shared.errors import Cancelled
 from shared.media.video_file import VideoFile
-from shared.schemas import Made
+from shared.schemas import Made, MadeVideo
 
 
 @dataclass
@@ -75,6 +75,12 @@ class Recorder:
         yield self.films[-1]
         self.films[-1].done = True
 
+    def keep(self, step: int, made: list[Made | MadeVideo]) -> None:
+        raise NotImplementedError("no test of a model runs another pipeline")
+
+    def emit(self, made: Made | MadeVideo) -> None:
+        raise NotImplementedError("no test of a model runs another pipeline")
+
     def check(self) -> None:
         pass
 
@@ -95,5 +101,7 @@ class Recorder:
     def effective(self, **params: Any) -> None:
         self.differs.update(params)
 
-    def run(self, pipeline: str, params: dict[str, Any]) -> list[Made]:
+    def run(
+        self, pipeline: str, params: dict[str, Any], *, span: tuple[float, float] | None = None
+    ) -> list[Made | MadeVideo]:
         raise NotImplementedError("no test of a model runs another pipeline")
