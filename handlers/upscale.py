@@ -169,5 +169,6 @@ handler = Handler(
     load=load,
     run=run,
     warmup={"image": Image.new("RGB", (64, 64))},
+    output=lambda params: "video" if params.video else "image",
     expected_bytes=expected_bytes,
 )

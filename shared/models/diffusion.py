@@ -2,7 +2,8 @@
 
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -145,8 +146,38 @@ def load(source: ModelSource, device: "Device") -> Diffusion:
     Raises:
         ModelUnavailable: its architecture is not one of ours, or its files cannot be read.
     """
+    class_name = class_of(source)
+    family = FAMILIES.get(class_name)
+    if family is None:
+        raise ModelUnavailable(f"'{source.model_id}' is a {class_name}; there are: {', '.join(FAMILIES)}")
+    pipe, loading = read(source, class_name, device)
+    parts = dict(pipe.components)
+    # such as SDXL's force_zeros_for_empty_prompt, which changes pictures
+    flags = {name: value for name, value in pipe.config.items() if name not in parts and not name.startswith("_")}
+    return Diffusion(source, family, parts, flags, device, loading)
+
+
+def class_of(source: ModelSource) -> str:
+    """The diffusers class that a checkpoint is for, by its index or its weights' names; imports nothing.
+
+    Raises:
+        ModelUnavailable: it is none.
+    """
+    with _naming(source):
+        if not source.path.is_dir():
+            return single_file.kind_of(source.path).class_name
+        name: str = json.loads((source.path / single_file.INDEX).read_text())["_class_name"]
+        return name
+
+
+def read(source: ModelSource, class_name: str, device: "Device") -> tuple[Any, dict[str, Any]]:
+    """A checkpoint's pipeline on the device, and what its loading took: seconds and bytes by stage.
+
+    Raises:
+        ModelUnavailable: its files are damaged or not allowed, or diffusers cannot read them.
+    """
     stages = Stages()
-    class_name, family, pickled = _checked(source)
+    pickled = _checked(source)
     files = readahead.weights(source.path, half=device.kind != "cpu")
     readahead.begin(files)
     with stages.measure("imports"):
@@ -154,14 +185,12 @@ def load(source: ModelSource, device: "Device") -> Diffusion:
     with stages.measure("read_ahead"):
         ahead = readahead.finish(files)
     try:
-        with stages.measure("files"):
+        with _naming(source), stages.measure("files"):
             for file in pickled:
                 pickles.check_content(file)
             pipe = _read(source, class_name, device, use_safetensors=None if pickled else True)
         with stages.measure("to_device"):
             pipe = pipe.to(device.kind)
-    except ModelUnavailable as exc:
-        raise _with_model(source, exc) from exc
     except JobError:
         raise
     except Exception as exc:
@@ -169,34 +198,26 @@ def load(source: ModelSource, device: "Device") -> Diffusion:
             raise
         logs.logger.warning("a model cannot be loaded", exc_info=True, extra={"fields": {"model": source.model_id}})
         raise ModelUnavailable(f"the files of '{source.model_id}' cannot be loaded: {type(exc).__name__}") from exc
-    parts = dict(pipe.components)
-    # such as SDXL's force_zeros_for_empty_prompt, which changes pictures
-    flags = {name: value for name, value in pipe.config.items() if name not in parts and not name.startswith("_")}
-    loading = {**stages.seconds, "read_ahead_bytes": ahead.bytes}
-    return Diffusion(source, family, parts, flags, device, loading)
+    return pipe, {**stages.seconds, "read_ahead_bytes": ahead.bytes}
 
 
-def _checked(source: ModelSource) -> tuple[str, Family, list[Path]]:
-    """The class and the family of a checkpoint whose weights are whole by their headers, and its allowed pickles;
-    imports nothing."""
-    pickled: list[Path] = []
+def _checked(source: ModelSource) -> list[Path]:
+    """The allowed pickles of a checkpoint whose weights are whole by their headers."""
+    if not source.path.is_dir():
+        return []
+    with _naming(source):
+        safetensors_header.check_folder(source.path)
+        return pickles.needed(source)
+
+
+@contextmanager
+def _naming(source: ModelSource) -> Iterator[None]:
+    """Say of which model the files cannot be loaded."""
     try:
-        if source.path.is_dir():
-            class_name = json.loads((source.path / "model_index.json").read_text())["_class_name"]
-            safetensors_header.check_folder(source.path)
-            pickled = pickles.needed(source)
-        else:
-            class_name = single_file.kind_of(source.path).class_name
+        yield
     except ModelUnavailable as exc:
-        raise _with_model(source, exc) from exc
-    family = FAMILIES.get(class_name)
-    if family is None:
-        raise ModelUnavailable(f"'{source.model_id}' is a {class_name}; there are: {', '.join(FAMILIES)}")
-    return class_name, family, pickled
-
-
-def _with_model(source: ModelSource, exc: ModelUnavailable) -> ModelUnavailable:
-    return ModelUnavailable(f"the files of '{source.model_id}' cannot be loaded: {exc.message}", **exc.detail)
+        message = f"the files of '{source.model_id}' cannot be loaded: {exc.message}"
+        raise ModelUnavailable(message, **exc.detail) from exc
 
 
 def _import(class_name: str) -> None:

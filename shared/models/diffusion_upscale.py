@@ -1,25 +1,20 @@
 """The Stable Diffusion x4 upscaler, which draws a picture anew at four times its size, as a prompt says."""
 
-import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from PIL import Image
 
-from shared import logs
-from shared.device import classify
 from shared.errors import InvalidInput, ModelUnavailable
-from shared.models import readahead, safetensors_header
-from shared.models.diffusion import generators, variant
-from shared.models.stages import Stages
+from shared.models.diffusion import class_of, generators, read
+from shared.models.single_file import INDEX
 from shared.schemas import Context, ModelSource
 
 if TYPE_CHECKING:
     from shared.device import Device
 
 CLASS_NAME = "StableDiffusionUpscalePipeline"
-INDEX = "model_index.json"
 SCALE = 4
 MULTIPLE = 8  # of the sides that its UNet halves
 UNTILED_PIXELS = 512 * 512  # of the picture given; the decoder takes larger ones in tiles
@@ -101,57 +96,13 @@ def load(source: ModelSource, device: "Device") -> DiffusionUpscaler:
     Raises:
         ModelUnavailable: it is another pipeline's, or its files cannot be read.
     """
-    stages = Stages()
-    class_name = json.loads((source.path / INDEX).read_text()).get("_class_name")
+    class_name = class_of(source)
     if class_name != CLASS_NAME:
         raise ModelUnavailable(f"'{source.model_id}' is a {class_name}; what enlarges pictures is a {CLASS_NAME}")
-    safetensors_header.check_folder(source.path)
-    files = readahead.weights(source.path, half=device.kind != "cpu")
-    readahead.begin(files)
-    with stages.measure("imports"):
-        _import()
-    with stages.measure("read_ahead"):
-        ahead = readahead.finish(files)
-    with stages.measure("files"):
-        pipe = _read(source, device)
-    flags = {"max_noise_level": pipe.config["max_noise_level"]}
+    pipe, loading = read(source, class_name, device)
     return DiffusionUpscaler(
-        source, dict(pipe.components), flags, {**stages.seconds, "read_ahead_bytes": ahead.bytes}
+        source, dict(pipe.components), {"max_noise_level": pipe.config["max_noise_level"]}, loading
     )
-
-
-def _import() -> None:
-    import diffusers
-    import diffusers.utils.logging
-    import transformers.utils.logging
-
-    for library in (diffusers.utils.logging, transformers.utils.logging):
-        library.set_verbosity_error()
-        library.disable_progress_bar()
-    getattr(diffusers, CLASS_NAME)
-
-
-def _read(source: ModelSource, device: "Device") -> Any:
-    import diffusers
-
-    try:
-        return (
-            getattr(diffusers, CLASS_NAME)
-            .from_pretrained(
-                source.path,
-                dtype=device.dtype,
-                variant=variant([f.name for f in source.path.glob("*/*.safetensors")], device.kind),
-                use_safetensors=True,
-                local_files_only=True,
-                device_map="cuda" if device.kind == "cuda" else None,
-            )
-            .to(device.kind)
-        )
-    except Exception as exc:
-        if classify(exc):
-            raise
-        logs.logger.warning("a model cannot be loaded", exc_info=True, extra={"fields": {"model": source.model_id}})
-        raise ModelUnavailable(f"the files of '{source.model_id}' cannot be loaded: {type(exc).__name__}") from exc
 
 
 def _padded(image: Image.Image) -> Image.Image:

@@ -15,7 +15,7 @@ from shared.errors import InvalidInput, NotFound
 from shared.media.image import encode_image
 from shared.media.source import data_url
 from shared.models.catalog import BUILT_IN, read
-from shared.schemas import Handler
+from shared.schemas import Handler, Params
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "diffusers", "transformers", "huggingface_hub", "runpod", "fastapi")
@@ -27,11 +27,13 @@ SPECIFIED = {
     "text-to-image": SAMPLING,
     "image-to-image": SAMPLING | {"image", "strength"},
     "text-generation": WRITING,
+    "image-to-video": {"image", "height", "width", "num_frames", "num_inference_steps", "seed"},
 }
 EITHER: dict[str, dict[str, Any]] = {  # one of several that may be given
     "text-generation": {"prompt": "a circle"},
     "upscale": {"image": PICTURE},
     "frame-interpolation": {"images": [PICTURE, PICTURE]},
+    "workflow": {"steps": [{"pipeline": "upscale", "image": PICTURE}]},
 }
 # What others call the parameters that Hugging Face's task specifications name.
 ALIASES = {"steps", "n", "num_images", "cfg", "cfg_scale", "guidance", "negative", "sampler", "text", "input_image"}
@@ -45,6 +47,17 @@ def run(model, params, ctx):
 handler = Handler(params=Params, run=run)
 """
 
+
+class Planning:
+    """Implements schemas.Planning without models."""
+
+    def handler(self, pipeline: str) -> Handler:
+        return handlers.get(pipeline)
+
+    def plan(self, pipeline: str, params: dict[str, Any]) -> Params:
+        return handlers.get(pipeline).params.model_validate(params)
+
+
 every_handler = pytest.mark.parametrize("name", handlers.names())
 
 
@@ -56,7 +69,8 @@ def fields(name: str) -> dict[str, dict[str, Any]]:
 def needed(name: str) -> dict[str, Any]:
     """Values for the fields without which nothing can run."""
     schema = handlers.get(name).params.model_json_schema()
-    return {**EITHER.get(name, {}), **{f: sample(schema["properties"][f]) for f in schema.get("required", [])}}
+    given = EITHER.get(name, {})
+    return {**given, **{f: sample(schema["properties"][f]) for f in schema.get("required", []) if f not in given}}
 
 
 def sample(schema: dict[str, Any]) -> Any:
@@ -133,9 +147,12 @@ def test_parameters_have_the_names_of_the_task_specifications(name: str) -> None
 
 @every_handler
 def test_the_schema_and_the_parameters_are_json(name: str) -> None:
-    params = handlers.get(name).params
-    json.dumps(params.model_json_schema())
-    assert PICTURE not in json.dumps(params.model_validate(needed(name)).as_record())
+    handler = handlers.get(name)
+    json.dumps(handler.params.model_json_schema())
+    params = handler.params.model_validate(needed(name))
+    if handler.validate:
+        handler.validate(params, Planning())
+    assert PICTURE not in json.dumps(params.as_record())
 
 
 @every_handler

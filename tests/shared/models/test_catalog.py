@@ -19,6 +19,7 @@ ENTRIES = [
     {"pipeline": CHANGE, "model_id": "ours/first", "defaults": {"num_inference_steps": 5}},
 ]
 NEEDED = {"prompt": "a circle", "image": "iVBORw0KGgo="}  # what a job must bring, and a catalog cannot
+NEEDED_BY = {"frame-interpolation": {"video": "AAAA"}}
 
 
 @pytest.fixture
@@ -212,7 +213,7 @@ def test_no_model_of_the_built_in_list_is_listed_twice() -> None:
 def test_a_built_in_entry_has_defaults_that_its_handler_takes(entry: Entry) -> None:
     params = handlers.get(entry.pipeline).params
     assert entry.defaults.keys() <= params.model_fields.keys()
-    needed = {name: value for name, value in NEEDED.items() if name in params.model_fields}
+    needed = NEEDED_BY.get(entry.pipeline, {name: v for name, v in NEEDED.items() if name in params.model_fields})
     taken = params.model_validate({**needed, **entry.defaults})
     assert {name: getattr(taken, name) for name in entry.defaults} == entry.defaults
 
