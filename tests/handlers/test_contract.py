@@ -28,6 +28,7 @@ SPECIFIED = {
     "image-to-image": SAMPLING | {"image", "strength"},
     "text-generation": WRITING,
     "image-to-video": {"image", "height", "width", "num_frames", "num_inference_steps", "seed"},
+    "workflow": {"steps"},  # of a chain
 }
 EITHER: dict[str, dict[str, Any]] = {  # one of several that may be given
     "text-generation": {"prompt": "a circle"},
