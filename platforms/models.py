@@ -5,6 +5,7 @@ it failed, or `{"error": "code: message"}` where all of it did. docs/volumes.md 
 """
 
 import json
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,9 +41,12 @@ There = Annotated[str | None, typer.Option(metavar="R", help="Commit, branch or 
 
 def _seconds(text: str) -> float:
     try:
-        return float(text[:-1]) * SECONDS[text[-1:]]
+        seconds = float(text[:-1]) * SECONDS[text[-1:]]
     except (ValueError, KeyError):
-        raise typer.BadParameter(f"'{text}' is not a time such as 30d or 12h") from None
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise typer.BadParameter(f"'{text}' is not a time such as 30d or 12h")
+    return seconds
 
 
 class _Answer:

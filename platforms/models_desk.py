@@ -52,13 +52,19 @@ class Desk:
     def stored(self, model_id: str | None = None, revision: str | None = None) -> "list[Stored]":
         """What is on the volumes, each once though two settings may name one folder.
 
+        The id of one file means what has that file.
+
         Raises:
             ModelUnavailable: nothing of this model is, or nothing of it at this revision.
         """
         from shared.errors import ModelUnavailable
+        from shared.models.catalog import IN_REPOSITORY
 
+        one = IN_REPOSITORY.fullmatch(model_id or "")
+        repository, file = one.groups() if one else (model_id, None)
         each = {model.path.resolve(): model for model in self.store.stored()}.values()
-        found = [m for m in each if model_id is None or m.model_id.lower() == model_id.lower()]
+        found = [m for m in each if repository is None or m.model_id.lower() == repository.lower()]
+        found = [m for m in found if file is None or (m.path / file).exists()]
         if model_id and not found:
             raise ModelUnavailable(f"model '{model_id}' is not on the volumes")
         at = [m for m in found if revision is None or m.is_at(revision)]
@@ -108,14 +114,7 @@ class Desk:
         Raises:
             ModelUnavailable: they cannot be had.
         """
-        from shared.models.catalog import Entry
-
-        names = {damage.name for damage in damaged}
-        listed = [e for e in self._catalog.entries if e.model_id == model.model_id]
-        listed.sort(key=lambda e: names.isdisjoint(e.files))  # of several, the one that has the file
-        entry = listed[0] if listed else Entry(pipeline=ANY, model_id=model.model_id)
-        entry = entry.model_copy(update={"revision": model.revision})
-        self.store.repair(entry, model, damaged, on_download=on_download)
+        self.store.repair(model, damaged, on_download=on_download)
 
 
 def _at(entry: "Entry", revision: str) -> "Entry":

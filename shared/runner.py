@@ -132,7 +132,8 @@ class Runner:
             loading: dict[str, Any] | None = result["metrics"].get("loading")
             return loading
         if handler.load:
-            with self.pool.acquire(handler.load, self.store.ensure(entry)) as model:
+            found = self.store.ensure(entry)
+            with self.store.hold(entry, found) as source, self.pool.acquire(handler.load, source) as model:
                 self._widen(model)
                 logs.stage("loaded", "warm-up", model=entry.full_id)
                 return getattr(model, "loading", None)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from shared.errors import InvalidInput
 
@@ -92,6 +92,15 @@ class Settings(BaseModel):
     pilotlight_api_key: SecretStr | None = Field(None, description="Command line and `up`: the endpoint's key.")
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="How much is logged.")
+
+    @field_validator("hf_token")
+    @classmethod
+    def _is_a_token(cls, given: SecretStr | None) -> SecretStr | None:
+        """As a file or a form gave it, without the space around it; the rest must fit into a header."""
+        token = given.get_secret_value().strip() if given else ""
+        if any(not "!" <= character <= "~" for character in token):
+            raise ValueError("it has spaces or letters that no token has; copy it again")
+        return SecretStr(token) if token else None
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> Self:

@@ -5,7 +5,9 @@ from pathlib import Path
 
 from shared.models.catalog import COMMIT, Entry
 from shared.models.published import Marker, read_marker, snapshot_path, wrong_sizes
-from shared.models.whole import is_whole
+from shared.models.single_file import SUFFIX, is_configuration_file
+from shared.models.wanted import is_pickle, parts_of
+from shared.models.whole import is_whole, needed_files
 
 EVICTING = ".evicting-{}.json"  # what the marker of a snapshot is called while that is deleted
 
@@ -13,11 +15,6 @@ EVICTING = ".evicting-{}.json"  # what the marker of a snapshot is called while 
 def folder_name(model_id: str) -> str:
     """What the folder of a model is called in a cache."""
     return "models--" + model_id.replace("/", "--")
-
-
-def model_id_of(repo: Path) -> str:
-    """The model that a cache's folder is of."""
-    return repo.name.removeprefix("models--").replace("--", "/", 1)
 
 
 def repo_folder(root: Path, model_id: str) -> Path | None:
@@ -43,9 +40,25 @@ def is_usable(repo: Path, commit: str, entry: Entry) -> bool:
     if (repo / EVICTING.format(commit)).exists():
         return False
     marker = read_marker(repo, commit)
-    if marker and wrong_sizes(repo, marker):
+    if marker and (wrong_sizes(repo, marker, _needed(repo, marker, entry)) or _unlisted(marker, entry)):
         return False
-    return is_whole(snapshot_path(repo, commit), entry.files, _allowed(marker, entry))
+    allowed = _allowed(marker, entry)
+    if any(is_pickle(name) and name not in allowed for name in entry.files):
+        return False
+    return is_whole(snapshot_path(repo, commit), entry.files, allowed)
+
+
+def _unlisted(marker: Marker, entry: Entry) -> bool:
+    """Whether the entry's file is in a snapshot of ours and yet not in its list: nobody has checked it."""
+    return not marker.shared and any(part not in marker.files for name in entry.files for part in parts_of(name))
+
+
+def _needed(repo: Path, marker: Marker, entry: Entry) -> list[str]:
+    """The files of a snapshot that the entry reads; other entries may have brought more."""
+    if entry.files:
+        beside = [name for name in marker.files if is_configuration_file(name)]
+        return [*parts_of(entry.files[0]), *(beside if entry.files[0].endswith(SUFFIX) else ())]
+    return needed_files(snapshot_path(repo, marker.commit), marker.files)
 
 
 def why_not(root: Path, entry: Entry) -> str:
@@ -53,7 +66,7 @@ def why_not(root: Path, entry: Entry) -> str:
     repo = repo_folder(root, entry.model_id)
     for commit in commits(repo, entry.revision) if repo else ():
         marker = read_marker(repo, commit) if repo else None
-        if repo and marker and (wrong := wrong_sizes(repo, marker)):
+        if repo and marker and (wrong := wrong_sizes(repo, marker, _needed(repo, marker, entry))):
             return wrong[0]
     return ""
 
@@ -70,17 +83,17 @@ def commits(repo: Path, revision: str) -> list[str]:
         return [revision]
     ref = repo / "refs" / revision
     named = [ref.read_text().strip()] if ref.is_file() else []
-    if revision != "main":
+    if named and revision != "main":
         return named
-    # other tools, such as RunPod, write no ref, and a full disk kept us from it; what was asked for by its commit
-    # is not what somebody means who names none
-    unnamed = [f for f in (repo / "snapshots").glob("*") if _may_be_main(read_marker(repo, f.name))]
+    # other tools, such as RunPod, write no ref, and a full disk or another branch's kept us from it; what was asked
+    # for by its commit is not what somebody means who names none
+    unnamed = [f for f in (repo / "snapshots").glob("*") if _may_be(revision, read_marker(repo, f.name))]
     newest_first = sorted(unnamed, key=lambda f: f.stat().st_mtime, reverse=True)
     return named + [f.name for f in newest_first if f.name not in named]
 
 
-def _may_be_main(marker: Marker | None) -> bool:
-    return marker is None or marker.branch == "main"
+def _may_be(branch: str, marker: Marker | None) -> bool:
+    return branch == "main" if marker is None else marker.branch == branch
 
 
 def snapshots(root: Path) -> Iterator[tuple[Path, str]]:

@@ -13,8 +13,10 @@ from shared.settings import Settings
 
 TEXT_GENERATION = "text-generation"
 BUILT_IN = Path(__file__).parents[2] / "templates" / "models.json"
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+NAME = r"(?![^/]*(?:--|\.\.))[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"  # the hub has no longer ones
+HUB_ID = re.compile(rf"{NAME}/{NAME}(?<!\.git)")
 IN_REPOSITORY = re.compile(rf"({HUB_ID.pattern})/((?:\w[\w.+() -]*/)*\w[\w.+() -]*\.(?:safetensors|gguf))")
+MAX_NAME = 255  # bytes of a file's or folder's name, on most volumes
 COMMIT = re.compile(r"[0-9a-f]{40}")
 LOCAL = ("demo/", "/", "./", "../")  # how the ids of models start that are on no hub
 
@@ -56,6 +58,10 @@ class Entry(BaseModel):
     def full_id(self) -> str:
         """The id by which jobs and receipts name the model: with its file, where that is one of several."""
         return self.model_id if self.model_id.startswith(LOCAL) else "/".join((self.model_id, *self.files))
+
+    def loading(self) -> dict[str, Any]:
+        """How it is loaded, with the pickles that may be read, by their hashes."""
+        return {**self.options, **({"pickles": self.pickles} if self.pickles else {})}
 
     @model_validator(mode="after")
     def _pinned_to_a_commit(self) -> Self:
@@ -100,11 +106,18 @@ class Catalog:
         offered = [e for e in self.entries if e.pipeline == pipeline]
         if found := offered if model_id is None else named(offered, model_id):
             return found[0]
-        if self._allow_any and model_id and (HUB_ID.fullmatch(model_id) or IN_REPOSITORY.fullmatch(model_id)):
+        if self._allow_any and model_id and _is_of_the_hub(model_id):
             return Entry(pipeline=pipeline, model_id=model_id, pinned=False)
         names = ", ".join(e.full_id for e in offered) or "none"
         asked = f"model_id '{model_id[:64]}' is not" if model_id else f"no model for '{pipeline}' is"
         raise InvalidInput(f"{asked} in this worker's catalog; it has: {names}")
+
+
+def _is_of_the_hub(model_id: str) -> bool:
+    """Whether an id may be that of a model, or of one file, of the hub, and can be on a volume."""
+    if any(len(name.encode()) > MAX_NAME for name in model_id.split("/")):
+        return False
+    return bool(HUB_ID.fullmatch(model_id) or IN_REPOSITORY.fullmatch(model_id))
 
 
 def named(entries: Sequence[Entry], model_id: str) -> list[Entry]:

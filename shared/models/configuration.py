@@ -36,12 +36,16 @@ def _kind(path: Path, size: int, changed_ns: int) -> Kind:
 def attached(source: ModelSource, roots: Iterable[Path]) -> ModelSource:
     """The source with the configuration in its options, if it needs one that is in one of these caches."""
     kind = needed(source)
-    for root in roots if kind else ():
-        if kind and (snapshot := _snapshot(root, kind.configuration)):
-            touch_used(snapshot.parent.parent, snapshot.name)
-            found = {"config": str(snapshot), "config_revision": snapshot.name}
-            return replace(source, options={**source.options, **found})
+    if kind and (snapshot := folder_of(kind, roots)):
+        touch_used(snapshot.parent.parent, snapshot.name)
+        found = {"config": str(snapshot), "config_revision": snapshot.name}
+        return replace(source, options={**source.options, **found})
     return source
+
+
+def folder_of(kind: Kind, roots: Iterable[Path]) -> Path | None:
+    """The configuration of such a file, if it is in one of these caches."""
+    return next((found for root in roots if (found := _snapshot(root, kind.configuration))), None)
 
 
 def _snapshot(root: Path, model_id: str) -> Path | None:

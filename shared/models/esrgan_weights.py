@@ -35,7 +35,7 @@ def read(path: Path) -> State:
     """The weights in a file, in single precision on the CPU. A pickle is read without running anything in it.
 
     Raises:
-        ModelUnavailable: the file is damaged, of another kind, or holds more than weights.
+        ModelUnavailable: the file is damaged, of another kind, or holds more than weights; or some are no numbers.
     """
     if path.suffix == ".safetensors":
         read_header(path)
@@ -44,7 +44,12 @@ def read(path: Path) -> State:
         state = _unwrapped(path, _unpickled(path))
     else:
         raise ModelUnavailable(f"{path.name} cannot be used: only {' and '.join(SUFFIXES)} files are read")
-    return {name: weight.float() for name, weight in state.items()}
+    weights = {name: weight.float() for name, weight in state.items()}
+    if not all(bool(weight.isfinite().all()) for weight in weights.values()):
+        raise ModelUnavailable(
+            f"{path.name} holds weights that are no finite numbers, which draw nothing; take another checkpoint"
+        )
+    return weights
 
 
 def _unpickled(path: Path) -> object:
@@ -77,8 +82,10 @@ def network_of(state: State) -> Network:
         with torch.device("meta"):  # nothing to draw at random: the weights replace it all
             network: Network = _rrdb(state) if "conv_first.weight" in state else _compact(state)
         network.load_state_dict(state, assign=True)
-    except (LookupError, ValueError, RuntimeError) as exc:  # load_state_dict lists what differs in the last
+    except (LookupError, ValueError, ArithmeticError, RuntimeError) as exc:  # the last lists what differs
         raise Unknown("the weights are of an unknown network") from exc
+    if network.scale < 1:
+        raise Unknown("the weights are of a network that makes pictures smaller")
     return network.eval().requires_grad_(False)
 
 
@@ -95,11 +102,9 @@ def _rrdb(state: State) -> RRDBNet:
 
 def _compact(state: State) -> SRVGGNetCompact:
     last = max(int(name.split(".")[1]) for name in state if name.startswith("body."))
-    return SRVGGNetCompact(
-        features=len(state["body.0.weight"]),
-        convolutions=(last - 2) // 2,
-        scale=math.isqrt(len(state[f"body.{last}.weight"]) // COLOURS),
-    )
+    if not (scale := math.isqrt(len(state[f"body.{last}.weight"]) // COLOURS)):
+        raise Unknown("the weights are of a network that makes no colours")
+    return SRVGGNetCompact(features=len(state["body.0.weight"]), convolutions=(last - 2) // 2, scale=scale)
 
 
 def modern(state: State) -> State:

@@ -1,13 +1,12 @@
 """Finds and reads the weights of FILM: safetensors, or the file that its port to PyTorch published."""
 
-import hashlib
 import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.errors import ModelUnavailable
+from shared.models import pickles
 from shared.models.safetensors_header import read_header
 from shared.models.torchscript_archive import is_archive, read_archive
 from shared.schemas import ModelSource
@@ -21,6 +20,7 @@ CONFIG = "config.json"
 SUFFIXES = (".safetensors", ".pt")
 OTHER_NAME = re.compile(r"\.conv\.(weight|bias)$")  # of a convolution, in ComfyUI's copy of the published weights
 PUBLISHED_LEVELS = 7  # of the published network, which comes without a configuration
+MOST_LEVELS = 12  # sides are padded to a multiple of 2 ** (levels - 1)
 
 
 def load(source: ModelSource) -> "FILM":
@@ -29,18 +29,22 @@ def load(source: ModelSource) -> "FILM":
     A pickle is read only where the catalog's entry allows it by its hash, in `options["pickles"]`.
 
     Raises:
-        ModelUnavailable: there are no weights, or of something else; or a pickle that nobody allowed.
+        ModelUnavailable: there are no weights, or of something else; levels that cannot be; or a pickle that nobody
+            allowed.
     """
     import torch
 
     from shared.models.film import FILM, Sizes
 
     file = _file(source)
-    read = _read(file, source.options.get("pickles", {}))
+    read = _read(source, file)
     state = {OTHER_NAME.sub(r".0.\1", name): weight for name, weight in read.items()}
+    levels = _pyramid_levels(file)
     try:
+        sizes = Sizes.of(state, levels)
+        _check_levels(levels, sizes.fusion_levels)
         with torch.device("meta"):
-            film = FILM(Sizes.of(state, _pyramid_levels(file)))
+            film = FILM(sizes)
         film.load_state_dict(state, assign=True)
     except (KeyError, ValueError, RuntimeError) as exc:
         raise ModelUnavailable(f"{file.name} holds weights, but not of FILM") from exc
@@ -68,30 +72,25 @@ def _pyramid_levels(file: Path) -> int:
         return PUBLISHED_LEVELS
     try:
         return int(json.loads(config.read_text())["pyramid_levels"])
-    except (ValueError, KeyError, TypeError) as exc:
+    except (ValueError, KeyError, TypeError, OverflowError) as exc:
         raise ModelUnavailable(f"{CONFIG} beside {file.name} does not say `pyramid_levels`, a whole number") from exc
 
 
-def _read(file: Path, pickles: Mapping[str, str]) -> "dict[str, Tensor]":
+def _check_levels(levels: int, fused: int) -> None:
+    if not fused <= levels <= MOST_LEVELS:
+        raise ModelUnavailable(
+            f"{CONFIG} says {levels} `pyramid_levels`; for these weights they are between {fused} and {MOST_LEVELS}"
+        )
+
+
+def _read(source: ModelSource, file: Path) -> "dict[str, Tensor]":
     if file.suffix == ".safetensors":
         from safetensors.torch import load_file
 
         read_header(file)  # names what is wrong with a damaged file
         return load_file(file)
-    _check_allowed(file, pickles)
+    pickles.check_allowed(source, file)
     return read_archive(file) if is_archive(file) else _read_state_dict(file)
-
-
-def _check_allowed(file: Path, pickles: Mapping[str, str]) -> None:
-    with file.open("rb") as opened:
-        found = hashlib.file_digest(opened, "sha256").hexdigest()
-    if file.name not in pickles:
-        raise ModelUnavailable(
-            f"{file.name} is a pickle that models.json does not allow; name it under `pickles` of its entry, with "
-            "the sha256 that its publisher gives"
-        )
-    if pickles[file.name].lower() != found:
-        raise ModelUnavailable(f"{file.name} is not the file that models.json allows: its sha256 differs")
 
 
 def _read_state_dict(file: Path) -> "dict[str, Tensor]":

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from shared.models.catalog import Entry
 from shared.models.wanted import TEXTS, parts_of
@@ -24,20 +24,15 @@ def in_folder(entry: Entry, path: Path) -> ModelSource | None:
         parts = [path.with_name(part) for part in parts_of(path.name)]
         if not all(part.is_file() for part in parts):
             return None
-        return ModelSource(entry.model_id, _revision(path.parent, parts), path, _options(entry))
+        return ModelSource(entry.model_id, _revision(path.parent, parts), path, entry.loading())
     own = [f.name for f in path.glob("*") if f.suffix in PICKLED]  # read as tensors only, whoever reads them
     if not is_whole(path, entry.files, own):
         return None
     if entry.files:
         parts = [path / part for part in parts_of(entry.files[0])]
-        return ModelSource(entry.model_id, _revision(path, parts), parts[0], _options(entry))
+        return ModelSource(entry.model_id, _revision(path, parts), parts[0], entry.loading())
     files = sorted(f for f in path.rglob("*") if f.is_file() and f.suffix in (*TEXTS, *WEIGHTS))
-    return ModelSource(entry.model_id, _revision(path, files), path, _options(entry))
-
-
-def _options(entry: Entry) -> dict[str, Any]:
-    """How it is loaded, and which pickles the list allows, by their hashes."""
-    return {**entry.options, **({"pickles": entry.pickles} if entry.pickles else {})}
+    return ModelSource(entry.model_id, _revision(path, files), path, entry.loading())
 
 
 def _revision(folder: Path, files: Sequence[Path]) -> str:

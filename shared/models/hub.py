@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Self
+from pathlib import Path, PurePosixPath
 
+from shared.errors import ModelUnavailable
+from shared.models import hub_file
 from shared.models.hub_errors import asked, offline
 
 
@@ -58,7 +59,7 @@ class Hub:
         """What the model has at a commit, or at a branch as it is now.
 
         Raises:
-            ModelUnavailable: the hub does not tell.
+            ModelUnavailable: the hub does not tell, or lists what is no file of the model.
         """
         from huggingface_hub import HfApi
 
@@ -66,6 +67,8 @@ class Hub:
         info = asked(
             api, model_id, revision, lambda: api.model_info(model_id, revision=revision, files_metadata=True)
         )
+        for sibling in info.siblings or ():
+            _must_be_inside(model_id, sibling.rfilename)
         files = (
             Remote(s.rfilename, s.size, s.lfs.sha256 if s.lfs else None, None if s.lfs else s.blob_id)
             for s in info.siblings or ()
@@ -79,52 +82,18 @@ class Hub:
             ModelUnavailable: it cannot be had.
             DiskFull: there is no space for it; what came of it is removed.
         """
-        from huggingface_hub import HfApi, hf_hub_download
+        from huggingface_hub import HfApi, hf_hub_url
 
-        api = HfApi(self._url, token=self._token)
-        path = asked(
-            api,
-            listing.model_id,
-            listing.commit,
-            lambda: hf_hub_download(
-                listing.model_id,
-                file.name,
-                revision=listing.commit,
-                local_dir=folder,
-                cache_dir=folder / ".cache",  # no copy from another cache, whose files nobody has checked
-                token=self._token,
-                endpoint=self._url,
-                tqdm_class=_bar(on_bytes),
-            ),
+        def download() -> Path:
+            url = hf_hub_url(listing.model_id, file.name, revision=listing.commit, endpoint=self._url)
+            return hub_file.download(hub_file.Address(url, self._token, self._url), folder, file.name, on_bytes)
+
+        return asked(HfApi(self._url, token=self._token), listing.model_id, listing.commit, download)
+
+
+def _must_be_inside(model_id: str, name: str) -> None:
+    """Git has no such names; a hub that answers with one would write elsewhere on the volume."""
+    if name.startswith("/") or ".." in PurePosixPath(name).parts:
+        raise ModelUnavailable(
+            f"'{model_id}' is refused: the hub lists a file outside of its folder; check HF_ENDPOINT", reason="format"
         )
-        return Path(path)
-
-
-def _bar(on_bytes: Callable[[int], None]) -> Any:
-    """What huggingface_hub takes for a progress bar."""
-
-    class Bar:
-        n = 0
-        total: int | None = None
-
-        def __init__(self, *args: object, **options: object) -> None:
-            """Nothing is drawn."""
-
-        def __enter__(self) -> Self:
-            return self
-
-        def __exit__(self, *exc: object) -> None:
-            """Nothing to close."""
-
-        def update(self, number: float | None = 1) -> None:
-            on_bytes(int(number or 0))
-
-        def update_transfer(self, number: float) -> None:
-            """Of use to xet only, which otherwise opens a second bar for the bytes before they are unpacked."""
-
-        def set_postfix_str(self, *args: object, **options: object) -> None:
-            """Nothing is drawn."""
-
-        refresh = close = set_description_str = set_postfix_str
-
-    return Bar

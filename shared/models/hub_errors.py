@@ -68,8 +68,6 @@ def asked(api: "HfApi", model_id: str, revision: str, call: Callable[[], T]) -> 
         raise _refused(api, model_id, exc) from exc
     except hub.OfflineModeIsEnabled as exc:
         raise offline(model_id) from exc
-    except hub.LocalEntryNotFoundError as exc:  # the file's metadata could not be had
-        raise _without_metadata(api, model_id, exc) from exc
     except (HTTPError, InvalidURL) as exc:
         raise _unreachable(api, model_id, exc) from exc
     except FileNotFoundError:  # the folder that was written to is gone
@@ -92,8 +90,15 @@ def _has_token(api: "HfApi") -> bool:
     return bool(api.token or get_token())  # huggingface_hub falls back on its own login
 
 
+def _address(api: "HfApi") -> str:
+    """The hub's, without the name and password that HF_ENDPOINT may hold."""
+    scheme, mark, rest = api.endpoint.rpartition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}"
+
+
 def _gated(api: "HfApi", model_id: str) -> ModelUnavailable:
-    page = f"{api.endpoint}/{model_id}"
+    page = f"{_address(api)}/{model_id}"
     if _has_token(api):
         words = f"accept its terms at {page} with the account that HF_TOKEN is of, or set a token of one that has"
     else:
@@ -150,7 +155,7 @@ def _nearest(names: Callable[[], list[str]]) -> str:
 def _refused(api: "HfApi", model_id: str, exc: Any) -> ModelUnavailable:
     status = exc.response.status_code
     if status == 401 and _has_token(api):
-        page = f"{api.endpoint}/settings/tokens"
+        page = f"{_address(api)}/settings/tokens"
         return ModelUnavailable(f"the hub does not accept HF_TOKEN; make a new one at {page}", reason="token")
     if status == 401:
         return _unknown(api, model_id)
@@ -165,17 +170,6 @@ def _refused(api: "HfApi", model_id: str, exc: Any) -> ModelUnavailable:
     return ModelUnavailable(f"'{model_id}' cannot be fetched: the hub answers {status}", reason="unreachable")
 
 
-def _without_metadata(api: "HfApi", model_id: str, exc: Exception) -> ModelUnavailable:
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-
-    cause = exc.__cause__
-    if isinstance(cause, OfflineModeIsEnabled):
-        return offline(model_id)
-    if isinstance(cause, HfHubHTTPError):
-        return _refused(api, model_id, cause)
-    return _unreachable(api, model_id, cause or exc)
-
-
 def offline(model_id: str) -> ModelUnavailable:
     """What is said where nobody may be asked."""
     return ModelUnavailable(f"'{model_id}' is not on the volume, and HF_HUB_OFFLINE is set", reason="offline")
@@ -184,7 +178,7 @@ def offline(model_id: str) -> ModelUnavailable:
 def _unreachable(api: "HfApi", model_id: str, exc: BaseException) -> ModelUnavailable:
     kind = type(exc).__name__
     return ModelUnavailable(
-        f"'{model_id}' cannot be fetched: {kind} from {api.endpoint}; check the network, or HF_ENDPOINT",
+        f"'{model_id}' cannot be fetched: {kind} from {_address(api)}; check the network, or HF_ENDPOINT",
         reason="unreachable",
     )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from shared.models.checks import Damaged, Record, check_file
 from shared.models.hub import Listing
-from shared.models.lease import PREPARED, read_holder
+from shared.models.lease import PREPARED, Lease, Waiter
 from shared.models.walk import files_below
 
 FOLDER = ".incoming"
@@ -54,13 +54,27 @@ def kept(incoming: Path, wanted: Listing, between: Callable[[], None]) -> dict[s
 
 
 def sweep(root: Path, now: Callable[[], float] = time.time) -> None:
-    """Remove what downloads of over a day ago have left, where nobody works on it."""
+    """Remove what downloads of over a day ago have left, where nobody works on it, or wants to."""
     for repo in root.glob("models--*"):
-        holder = read_holder(repo)
-        for folder in [*(repo / FOLDER).glob("*")] if holder is None else []:
-            if now() - _changed(folder) > OLD_S:
-                remove(folder)
+        if _old(repo, now()) and (lease := _lease_of(repo)):
+            with lease:  # looked at again: another may have adopted it meanwhile, and be done
+                for folder in _old(repo, now()):
+                    remove(folder)
         tidy(repo)
+    for prepared in _old(root, now()):  # to take the lease of the root, under which there are no downloads
+        remove(prepared)
+    tidy(root)
+
+
+def _old(repo: Path, now: float) -> list[Path]:
+    return [folder for folder in (repo / FOLDER).glob("*") if now - _changed(folder) > OLD_S]
+
+
+def _lease_of(repo: Path) -> Lease | None:
+    try:
+        return Waiter(repo).attempt()
+    except OSError:
+        return None
 
 
 def remove(folder: Path) -> None:

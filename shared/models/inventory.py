@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shared.models import incoming
-from shared.models.cached import model_id_of, snapshots
+from shared.models.cached import snapshots
 from shared.models.checks import BLOCK, Damaged, check_file
 from shared.models.hub import Remote
-from shared.models.published import read_marker, snapshot_path, wrong_sizes
+from shared.models.published import Marker, marker_path, model_id_of, read_marker, snapshot_path, wrong_sizes
 from shared.models.readers import is_read
 from shared.models.space import Published
 from shared.models.transfer import Meter, Transfer
@@ -73,13 +73,17 @@ def _stored(repo: Path, commit: str, is_pinned: Callable[[str, str], bool], now:
         revision=commit,
         refs=_refs(repo, commit),
         path=path,
-        bytes=marker.total() if marker else sum(f.stat().st_size for f in files_below(path) if f.exists()),
+        bytes=marker.total() if marker and marker.readable else _size(path),
         last_used=Published(repo, marker).last_used() if marker else None,
         pinned=is_pinned(model_id, commit),
         complete=not wrong_sizes(repo, marker) if marker else is_whole(path),
         in_use=is_read(repo, commit, now),
         ours=marker is not None and not marker.shared,
     )
+
+
+def _size(snapshot: Path) -> int:
+    return sum(f.stat().st_size for f in files_below(snapshot) if f.exists())
 
 
 def _refs(repo: Path, commit: str) -> tuple[str, ...]:
@@ -112,14 +116,16 @@ def damaged_files(model: Stored, on_progress: Callable[[Transfer], None] = lambd
 
     What another tool has put there is compared with the name of its blob, which is the hub's hash of it.
     """
-    files = list(_expected(model))
+    marker = read_marker(model.repo, model.revision)
+    if marker and not marker.readable:
+        return [Damaged(marker_path(model.repo, model.revision).name, "cannot be read")]
+    files = list(_expected(model, marker))
     meter = Meter(sum(remote.size or 0 for _, remote in files))
     found = (_damage(path, remote, meter, on_progress) for path, remote in files)
     return [damage for damage in found if damage]
 
 
-def _expected(model: Stored) -> Iterator[tuple[Path, Remote]]:
-    marker = read_marker(model.repo, model.revision)
+def _expected(model: Stored, marker: Marker | None) -> Iterator[tuple[Path, Remote]]:
     if marker is None:
         yield from _blobs(model.path)
         return

@@ -27,11 +27,48 @@ def needed(source: ModelSource) -> list[Path]:
     return files
 
 
+def check_allowed(source: ModelSource, file: Path) -> None:
+    """Whether models.json allows a pickle of this model, and it is the file whose hash is named there.
+
+    Raises:
+        ModelUnavailable: it does not, or it is another.
+    """
+    _check_hash(file, source.options.get("pickles", {}).get(_name(source, file), ""))
+
+
+def may_be_read(source: ModelSource, file: Path) -> bool:
+    """Whether a file is no pickle, is the user's own, or is named in models.json; nothing is read for that."""
+    return not _needs_leave(source, file) or _name(source, file) in source.options.get("pickles", {})
+
+
+def check_of_the_hub(source: ModelSource, file: Path) -> None:
+    """The same as `check_allowed`, for a file that is of the hub and a pickle; all others are passed over."""
+    if _needs_leave(source, file):
+        check_allowed(source, file)
+
+
+def _needs_leave(source: ModelSource, file: Path) -> bool:
+    return is_pickle(file.name) and _snapshot(source, file) is not None
+
+
+def _snapshot(source: ModelSource, file: Path) -> Path | None:
+    """The folder of a file's commit in a Hugging Face cache; None where it is the user's own."""
+    return next((f for f in file.parents if f.parent.name == "snapshots" and f.name == source.revision), None)
+
+
+def _name(source: ModelSource, file: Path) -> str:
+    """What a file is called in models.json: by its path in its repository, or in the user's folder."""
+    top = _snapshot(source, file) or (source.path if source.path.is_dir() else file.parent)
+    return file.relative_to(top).as_posix()
+
+
 def _check_hash(file: Path, sha256: str) -> None:
     name = f"{file.parent.name}/{file.name}"
     if not sha256:
         raise ModelUnavailable(
-            f"{name} is a pickle that models.json does not allow beside those it does; delete it", reason="pickles"
+            f"{name} is a pickle that models.json does not allow; delete it, or name it under `pickles` of its "
+            "entry, with the sha256 that its publisher gives",
+            reason="pickles",
         )
     with file.open("rb") as opened:
         if hashlib.file_digest(opened, "sha256").hexdigest() != sha256.lower():

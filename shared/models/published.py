@@ -5,8 +5,10 @@ import json
 import os
 import shutil
 import socket
+import stat
 import uuid
-from dataclasses import asdict, dataclass
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ class Marker:
     branch: str | None = None  # for which it was downloaded, if not by its commit
     at: str = ""
     by: str = ""
+    readable: bool = True  # False: the marker is there, and nobody knows what it says
 
     def total(self) -> int:
         """Bytes of all its files."""
@@ -45,13 +48,27 @@ def snapshot_path(repo: Path, commit: str) -> Path:
 
 
 def read_marker(repo: Path, commit: str) -> Marker | None:
-    """The marker of a snapshot; None where there is none that can be read."""
+    """The marker of a snapshot; None where there is none.
+
+    What a newer worker adds to it is passed over. One that cannot be read is a marker too: the snapshot is damaged,
+    and while the volume does not answer, nobody knows that it may be deleted.
+    """
+    known = {field.name for field in fields(Marker)} - {"files", "readable"}
     try:
         told: dict[str, Any] = json.loads(marker_path(repo, commit).read_text())
         files = {str(name): Record(int(f["size"]), str(f["sha256"])) for name, f in told.pop("files").items()}
-        return Marker(files=files, **told)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return Marker(files=files, **{name: value for name, value in told.items() if name in known})
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError:
+        return Marker(model_id_of(repo), commit, {}, shared=True, readable=False)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return Marker(model_id_of(repo), commit, {}, readable=False)
+
+
+def model_id_of(repo: Path) -> str:
+    """The model that a cache's folder is of."""
+    return repo.name.removeprefix("models--").replace("--", "/", 1)
 
 
 def markers(repo: Path) -> list[Marker]:
@@ -91,22 +108,29 @@ def publish(repo: Path, incoming: Path, marker: Marker) -> Path:
 
 def _write_marker(repo: Path, marker: Marker) -> None:
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    made = {**asdict(marker), "at": now, "by": f"{socket.gethostname()}:{os.getpid()}"}
+    told = {name: value for name, value in asdict(marker).items() if name != "readable"}
+    made = {**told, "at": now, "by": f"{socket.gethostname()}:{os.getpid()}"}
     replace_text(marker_path(repo, marker.commit), json.dumps(made, indent=1))
 
 
 def write_ref(repo: Path, revision: str, commit: str) -> None:
-    """Let a branch stand for a commit, as `refs/main` does."""
+    """Let a branch stand for a commit, as `refs/main` does.
+
+    Where that of another branch is in the way, as `a` is in that of `a/b`, the marker alone says it.
+    """
     ref = repo / "refs" / revision
-    ref.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(ref, commit)
+    with contextlib.suppress(FileExistsError, NotADirectoryError, IsADirectoryError):
+        ref.parent.mkdir(parents=True, exist_ok=True)
+        replace_text(ref, commit)
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a file so that nobody ever reads half of it."""
+    """Write a file so that nobody ever reads half of it; one that is there keeps its mode."""
     unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         with unfinished.open("w") as file:
+            with contextlib.suppress(OSError):  # there is none yet, or the volume keeps no modes
+                unfinished.chmod(stat.S_IMODE(path.stat().st_mode))
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -115,11 +139,15 @@ def replace_text(path: Path, text: str) -> None:
         unfinished.unlink(missing_ok=True)
 
 
-def wrong_sizes(repo: Path, marker: Marker) -> list[str]:
-    """What is missing or has another size than published; fast, for every load."""
+def wrong_sizes(repo: Path, marker: Marker, names: Collection[str] | None = None) -> list[str]:
+    """What is missing or has another size than published, of all files or of those named; fast, for every load."""
+    if not marker.readable:
+        return ["the list of its files cannot be read"]
     snapshot = snapshot_path(repo, marker.commit)
     wrong = []
     for name, record in marker.files.items():
+        if names is not None and name not in names:
+            continue
         try:
             size = (snapshot / name).stat().st_size
         except OSError:
@@ -128,9 +156,3 @@ def wrong_sizes(repo: Path, marker: Marker) -> list[str]:
         if size != record.size:
             wrong.append(f"{name} has {size:,} bytes and should have {record.size:,}")
     return wrong
-
-
-def discard(repo: Path, commit: str, name: str) -> None:
-    """Remove a file that was found damaged, so that the next who wants the model fetches it again."""
-    with contextlib.suppress(FileNotFoundError):
-        (snapshot_path(repo, commit) / name).unlink()

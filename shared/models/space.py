@@ -2,18 +2,17 @@
 
 import contextlib
 import shutil
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from shared import logs
 from shared.errors import ModelUnavailable
-from shared.models import incoming
+from shared.models import claims, incoming
 from shared.models.cached import EVICTING
-from shared.models.lease import Lease, Timing, Waiter, read_holder
-from shared.models.published import Marker, marker_path, markers, read_marker, snapshot_path
-from shared.models.readers import Readers, is_read
+from shared.models.lease import Lease, Timing, Waiter
+from shared.models.published import Marker, marker_path, markers, model_id_of, snapshot_path
+from shared.models.readers import FOLDER, Readers, is_read, remove_dead
 from shared.models.volumes import is_networked
 from shared.models.walk import files_below
 
@@ -87,10 +86,10 @@ class Space:
         if self._max_bytes is None:
             lease.claim(commit, size)
             return
-        with self._alone(between):
+        with claims.alone(self._root, self._timing, between):
             lease.claim(commit, size)  # first, so that it is not evicted for itself
             try:
-                self._keep_limit(_missing(lease.repo, commit, size), self._max_bytes, lease)
+                self._keep_limit(claims.missing(lease.repo, commit, size), self._max_bytes, lease)
             except ModelUnavailable:
                 lease.claim(commit, 0)
                 raise
@@ -102,11 +101,12 @@ class Space:
             ModelUnavailable: it cannot fit.
         """
         free = self._free_bytes(self._root)
-        could = sum(m.marker.total() for m in self.published() if not self._stays(m)) if need > free else 0
+        if need <= free:
+            return
+        could = sum(model.marker.total() for model in self.published()) - self._staying(lease)
         if need > free + could and not is_networked(self._root):  # there, only a write tells what the quota leaves
-            raise _no_room(f"needs {need / GB:.1f} GB, and the disk has {free / GB:.1f} GB free")
-        if need > free:
-            self.free(need - free, lease)
+            raise _no_room(lease, f"needs {need / GB:.1f} GB, and the disk has {free / GB:.1f} GB free")
+        self.free(need - free, lease)
 
     def free(self, need: int, lease: Lease) -> int:
         """Evict until `need` bytes are freed, or nothing may go any more; returns how many were.
@@ -145,36 +145,40 @@ class Space:
         if is_read(model.repo, model.commit, lease.now()):
             going.rename(marker_path(model.repo, model.commit))
             return False
-        finish_eviction(model.repo, model.commit)
-        return True
+        return finish_eviction(model.repo, model.commit, lease)
 
     def _stays(self, model: Published) -> bool:
         """Whether this worker alone knows that the model must not go."""
         pinned = self._is_pinned(model.marker.model_id, model.commit)
         return model.marker.shared or pinned or (model.repo, model.commit) in self._readers.reading()
 
+    def _staying(self, lease: Lease) -> int:
+        """Bytes of all that cannot be evicted now: nothing goes for a model that would find no room in the end."""
+        now = lease.now()
+        return sum(
+            m.marker.total()
+            for m in self.published()
+            if self._stays(m) or lease.makes(m.repo, m.commit) or is_read(m.repo, m.commit, now)
+        )
+
     def _keep_limit(self, need: int, limit: int, lease: Lease) -> None:
-        claims = self._claims(lease)  # looked at before the markers: what is published meanwhile is counted then
-        if claims and self.used_bytes() + sum(claims.values()) + need > limit:
-            self._end_dead(claims)
-            claims = self._claims(lease)
-        models, claimed = self.published(), sum(claims.values())
-        staying = sum(model.marker.total() for model in models if self._stays(model))
-        over = sum(model.marker.total() for model in models) + claimed + need - limit
+        others = claims.of_others(self._root, lease)  # before the markers: what is published meanwhile counts there
+        if others and self.used_bytes() + sum(others.values()) + need > limit:
+            self._end_dead(others)
+            others = claims.of_others(self._root, lease)
+        claimed = sum(others.values())
+        over = self.used_bytes() + claimed + need - limit
+        if over <= 0:
+            return
+        staying = self._staying(lease)
         if staying + claimed + need <= limit:
             over -= self.free(over, lease)
         if over > 0:
             raise _no_room(
+                lease,
                 f"needs {need / GB:.2f} GB; MODELS_MAX_GB is {limit / GB:g}, of which {staying / GB:.2f} are pinned "
-                f"or in use, and {claimed / GB:.2f} are being downloaded"
+                f"or in use, and {claimed / GB:.2f} are being downloaded",
             )
-
-    def _claims(self, lease: Lease) -> dict[Path, int]:
-        """What others are about to publish here, by the models' folders, in bytes."""
-        holders = [(repo, read_holder(repo)) for repo in self._root.glob("models--*")]
-        others = [(repo, holder) for repo, holder in holders if holder and holder.token != lease.token]
-        claims = {repo: _missing(repo, holder.commit, holder.room) for repo, holder in others}
-        return {repo: claim for repo, claim in claims.items() if claim}
 
     def _end_dead(self, repos: Iterable[Path]) -> None:
         """Give back the leases of processes that were killed, and with them what they had claimed."""
@@ -182,19 +186,6 @@ class Space:
             with self._leased(repo, None):
                 pass
             tidy(repo)
-
-    @contextlib.contextmanager
-    def _alone(self, between: Callable[[], None]) -> Iterator[None]:
-        """One process at a time counts and claims, or two would count on the same room."""
-        waiter = Waiter(self._root, self._timing)
-        while (turn := waiter.attempt()) is None:
-            between()
-            time.sleep(self._timing.beat_s / 4)
-        try:
-            with turn:
-                yield
-        finally:
-            incoming.tidy(self._root)
 
     @contextlib.contextmanager
     def _leased(self, repo: Path, lease: Lease | None) -> Iterator[Lease | None]:
@@ -213,29 +204,32 @@ class Space:
             yield taken
 
 
-def _missing(repo: Path, commit: str, size: int) -> int:
-    """How many bytes of a snapshot that will have `size` are not published yet."""
-    marker = read_marker(repo, commit)
-    return max(0, size - marker.total()) if marker else size
-
-
-def _no_room(why: str) -> ModelUnavailable:
+def _no_room(lease: Lease, why: str) -> ModelUnavailable:
     return ModelUnavailable(
-        f"the model {why}; evict models (`pilotlight models evict`), or take a larger volume", reason="no_room"
+        f"the model '{model_id_of(lease.repo)}' {why}; evict models (`pilotlight models evict`), or take a larger "
+        "volume",
+        reason="no_room",
     )
 
 
-def finish_eviction(repo: Path, commit: str) -> None:
-    """Delete what an eviction has announced; the announcement goes last, so that nobody finds half a model."""
+def finish_eviction(repo: Path, commit: str, lease: Lease) -> bool:
+    """Delete what an eviction has announced; the announcement goes last, so that nobody finds half a model.
+
+    False where a file cannot be deleted: the model is the store's still, to be evicted again or made whole.
+    """
+    going = repo / EVICTING.format(commit)
     shutil.rmtree(snapshot_path(repo, commit), ignore_errors=True)
+    if snapshot_path(repo, commit).exists():
+        going.rename(marker_path(repo, commit))
+        return False
     for ref in list(files_below(repo / "refs")):
         with contextlib.suppress(OSError):
             if ref.read_text().strip() == commit:
                 ref.unlink()
     (repo / USED.format(commit)).unlink(missing_ok=True)
-    if not markers(repo):
-        shutil.rmtree(repo / ".readers", ignore_errors=True)  # of workers that were killed
-    (repo / EVICTING.format(commit)).unlink(missing_ok=True)
+    remove_dead(repo, lease.now())
+    going.unlink(missing_ok=True)
+    return True
 
 
 def finish_evictions(repo: Path, lease: Lease) -> None:
@@ -245,11 +239,11 @@ def finish_evictions(repo: Path, lease: Lease) -> None:
         if is_read(repo, commit, lease.now()) and snapshot_path(repo, commit).exists():
             going.rename(marker_path(repo, commit))
         else:
-            finish_eviction(repo, commit)
+            finish_eviction(repo, commit, lease)
 
 
 def tidy(repo: Path) -> None:
     """Remove the folders that are empty."""
-    for folder in (repo / "refs", repo / "snapshots", repo / ".incoming", repo / ".readers", repo):
+    for folder in (repo / "refs", repo / "snapshots", repo / incoming.FOLDER, repo / FOLDER, repo):
         with contextlib.suppress(OSError):
             folder.rmdir()

@@ -18,13 +18,14 @@ from shared.models.folders import in_folder
 from shared.models.hub import Hub
 from shared.models.inventory import Stored
 from shared.models.lease import Timing, read_holder
-from shared.models.published import discard, markers
+from shared.models.pins import Pins
+from shared.models.published import markers
 from shared.models.readers import Readers
+from shared.models.repair import Repair
 from shared.models.single_file import lacking
 from shared.models.space import Published, Space, touch_used
-from shared.models.supply import Supply
+from shared.models.supply import Supply, chosen
 from shared.models.transfer import Transfer
-from shared.models.wanted import wanted
 from shared.schemas import ModelSource
 from shared.settings import Settings
 
@@ -55,7 +56,8 @@ class Store:
         """
         self._given = [model_dir] if model_dir else []
         self._volumes = list(volumes)
-        self._pinned = set(pinned)
+        self._timing = timing
+        self._is_pinned = Pins(pinned, self.roots)
         self._flights = Flights()
         self._readers = Readers()
         self._space = partial(
@@ -91,8 +93,7 @@ class Store:
             if snapshot := snapshot_of(root, entry):
                 touch_used(snapshot.parent.parent, snapshot.name)
                 path = snapshot / entry.files[0] if entry.files else snapshot
-                options = {**entry.options, "pickles": entry.pickles} if entry.pickles else entry.options
-                source = ModelSource(entry.full_id, snapshot.name, path, options)
+                source = ModelSource(entry.full_id, snapshot.name, path, entry.loading())
                 return configuration.attached(source, self.roots())
         return None
 
@@ -117,7 +118,7 @@ class Store:
             return found
         if not found:
             _must_be_of_the_hub(entry)
-        key = (entry.model_id, entry.revision, entry.files)
+        key = entry.model_dump_json(exclude={"warm", "pinned", "gpu_memory_gb", "defaults"})
         try:
             self._hub.check_online(kind.configuration if kind else entry.model_id)
             root = self.write_root()
@@ -130,8 +131,15 @@ class Store:
         return source
 
     @contextmanager
-    def hold(self, entry: Entry, source: ModelSource) -> Iterator[ModelSource]:
-        """The model, found again if it was evicted just now, and within the block by nobody."""
+    def hold(
+        self,
+        entry: Entry,
+        source: ModelSource,
+        *,
+        on_download: Callable[[Transfer], None] = lambda moment: None,
+        check: Callable[[], None] = lambda: None,
+    ) -> Iterator[ModelSource]:
+        """The model, found again if it was evicted just now, and within the block by nobody; else as `ensure`."""
         while True:
             with ExitStack() as held:
                 places = self._places(source)
@@ -141,7 +149,7 @@ class Store:
                 if not places or self.find(entry) == source:
                     yield source
                     return
-            source = self.ensure(entry)
+            source = self.ensure(entry, on_download=on_download, check=check)
 
     def loaded(self, sources: Iterable[ModelSource]) -> None:
         """These models are on the device now, and no others: nobody on the volume may evict them."""
@@ -155,7 +163,7 @@ class Store:
         """
         if not self.find(entry):
             _must_be_of_the_hub(entry)
-            wanted(self._hub.listing(entry.model_id, entry.revision), entry.files, entry.pickles)
+            chosen(self._hub.listing(entry.model_id, entry.revision), entry)
 
     def write_root(self) -> Path:
         """The first root that can be written; a volume that is not mounted is passed over, not made up.
@@ -186,13 +194,12 @@ class Store:
 
     def repair(
         self,
-        entry: Entry,
         model: Stored,
         damaged: Iterable[Damaged],
         *,
         on_download: Callable[[Transfer], None] = lambda moment: None,
-    ) -> ModelSource:
-        """Fetch damaged files again.
+    ) -> None:
+        """Fetch damaged files again, each of which stays until the new one is here.
 
         Raises:
             ModelUnavailable: they cannot be had, or the model is another tool's to repair.
@@ -201,9 +208,11 @@ class Store:
             raise ModelUnavailable(
                 f"'{model.model_id}' was downloaded by another tool; delete it there", reason="foreign"
             )
-        for damage in damaged:
-            discard(model.repo, model.revision, damage.name)
-        return self.ensure(entry, on_download=on_download)
+        self._hub.check_online(model.model_id)
+        names = frozenset(damage.name for damage in damaged)
+        repair = Repair(self._hub, model.repo, model.revision, names, self._space, self._timing)
+        key = (model.path, names)
+        self._flights.join(key, repair.run, on_progress=on_download, check=lambda: None)
 
     def evict(self, model: Stored) -> bool:
         """Delete a model; False where it is not ours, pinned, in use, or being worked on."""
@@ -215,9 +224,6 @@ class Store:
         """End downloads that go on, and let others evict what this process read."""
         self._flights.close()
         self._readers.close()
-
-    def _is_pinned(self, model_id: str, commit: str) -> bool:
-        return (model_id, commit) in self._pinned
 
     def _tidy(self, source: ModelSource) -> None:
         """Where a worker was killed just after it had published the model, its lease is still there."""

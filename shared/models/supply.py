@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
 from shared.errors import ModelUnavailable
 from shared.models import configuration, incoming
 from shared.models.cached import folder_name, repo_folder
-from shared.models.catalog import COMMIT, Entry
+from shared.models.catalog import COMMIT, TEXT_GENERATION, Entry
 from shared.models.diffusion import Task
 from shared.models.download import Download
 from shared.models.flights import Flight
@@ -75,15 +76,12 @@ class Supply:
         return self._got(self._configuration(entry, kind), root, flight) if kind else source
 
     def _model(self, entry: Entry) -> Order:
-        def choose(listing: Listing) -> Listing:
-            return wanted(listing, entry.files, entry.pickles)
-
         def approve(folder: Path) -> None:
             arrived = folder / entry.files[0] if entry.files else folder
             if entry.pipeline in DIFFUSION and arrived.is_file():
                 kind_of(arrived)
 
-        return Order(entry.model_id, entry.revision, lambda: self._find(entry), choose, approve)
+        return Order(entry.model_id, entry.revision, lambda: self._find(entry), partial(chosen, entry=entry), approve)
 
     def _configuration(self, entry: Entry, kind: Kind) -> Order:
         def find() -> ModelSource | None:
@@ -138,5 +136,29 @@ class Supply:
         Download(self._hub, files, branch, repo, lease, meter, space, between, order.approve).run()
         found = order.find()
         if found is None:
-            raise ModelUnavailable(f"'{order.model_id}' lacks files that diffusers needs to load it", reason="format")
+            raise ModelUnavailable(
+                f"'{order.model_id}' is not whole on the hub: it lacks files that are needed to load it",
+                reason="format",
+            )
         return found
+
+
+def chosen(listing: Listing, entry: Entry) -> Listing:
+    """The files of a repository that an entry means, where its pipeline can read them.
+
+    Raises:
+        ModelUnavailable: it has none, or of another kind.
+    """
+    files = wanted(listing, entry.files, entry.pickles)
+    is_gguf = any(name.endswith(".gguf") for name in files.names())
+    if is_gguf and entry.pipeline in DIFFUSION:
+        raise ModelUnavailable(
+            f"'{entry.full_id}' is a GGUF, which '{entry.pipeline}' cannot read; name a diffusers checkpoint or a "
+            ".safetensors file",
+            reason="format",
+        )
+    if not is_gguf and entry.pipeline == TEXT_GENERATION:
+        raise ModelUnavailable(
+            f"'{entry.full_id}' has no GGUF, and '{entry.pipeline}' reads nothing else", reason="format"
+        )
+    return files

@@ -10,12 +10,13 @@ import torch
 from PIL import Image, ImageChops, ImageFilter
 
 from shared.errors import InvalidInput, ModelUnavailable
-from shared.models import esrgan_weights, spandrel_network
+from shared.media.frames import Pixels
+from shared.models import esrgan_weights, pickles, spandrel_network
 from shared.models.esrgan import blend
 from shared.models.esrgan_weights import SUFFIXES, State
 from shared.models.spandrel_network import SpandrelNetwork
 from shared.models.stages import Stages
-from shared.models.tiles import OnTile, Pixels, Tiles
+from shared.models.tiles import OnTile, Tiles
 from shared.schemas import ModelSource
 
 if TYPE_CHECKING:
@@ -68,14 +69,16 @@ def load(source: ModelSource, device: "Device") -> Upscaler:
     """Read a checkpoint: a .safetensors or .pth file, or the folder that has one. Half precision on CUDA.
 
     Raises:
-        ModelUnavailable: there is not one checkpoint, it is damaged, or of an unknown architecture.
+        ModelUnavailable: there is not one checkpoint, it is damaged, of an unknown architecture, or a pickle of the
+            hub that models.json does not allow.
     """
     stages = Stages()
     file = weights_file(source.path)
     with stages.measure("files"):
+        pickles.check_of_the_hub(source, file)
         state = esrgan_weights.read(file)
         network = _network(file.name, state)
-        twin = _weak_twin(file)
+        twin = _weak_twin(source, file)
         weak = esrgan_weights.modern(esrgan_weights.read(twin)) if twin else {}
     dtype = torch.float32 if isinstance(network, SpandrelNetwork) and not network.takes_half else device.dtype
     with stages.measure("to_device"):
@@ -108,12 +111,19 @@ def weights_file(path: Path) -> Path:
     return files[0]
 
 
-def _weak_twin(file: Path) -> Path | None:
-    """The weights of the network that denoises weakly, beside those of the one that denoises."""
+def _weak_twin(source: ModelSource, file: Path) -> Path | None:
+    """The weights of the network that denoises weakly, beside those of the one that denoises, where they may be read.
+
+    Raises:
+        ModelUnavailable: they are a pickle that is another than the allowed one.
+    """
     if WEAK[0] not in file.name or WEAK[1] in file.name:
         return None
     twin = file.with_name(file.name.replace(*WEAK))
-    return twin if twin.is_file() else None
+    if not twin.is_file() or not pickles.may_be_read(source, twin):
+        return None
+    pickles.check_of_the_hub(source, twin)
+    return twin
 
 
 class Enlarger:

@@ -78,8 +78,13 @@ def gguf_files(model_id: str, files: Sequence[str], names: Sequence[str]) -> lis
     """The files to download of a repository that holds models in one file each: the one named, in all its parts.
 
     Raises:
-        ModelUnavailable: the one named is not there, or none is named and there are several.
+        ModelUnavailable: the one named, or a part of it, is not there; or none is named and there are several.
     """
+    if len(files) > 1:
+        raise ModelUnavailable(
+            f"'{model_id}' is one model in one file, and `files` names {len(files)}: {', '.join(files[:8])}; keep "
+            "one, and of a file in parts the first"
+        )
     kind = "safetensors" if files and files[0].endswith(".safetensors") else "GGUF"
     offered = [n for n in names if n.endswith(f".{kind.lower()}")]
     if not files and (INDEX in names or not offered):
@@ -89,7 +94,12 @@ def gguf_files(model_id: str, files: Sequence[str], names: Sequence[str]) -> lis
     if len(chosen) > 1 or not set(chosen) <= set(names):
         asked = f"has no {', '.join(files)}" if files else "has several models; name one in GGML_FILE"
         raise ModelUnavailable(f"'{model_id}' {asked}; it has: {', '.join(first[:20]) or f'no {kind} file'}")
-    return [n for n in names if n in parts_of(chosen[0])]
+    parts = parts_of(chosen[0])
+    if missing := [n for n in parts if n not in names]:
+        raise ModelUnavailable(
+            f"'{model_id}' is not whole on the hub: it has no {', '.join(missing[:8])}, a part of {chosen[0]}"
+        )
+    return parts
 
 
 def parts_of(file: str) -> list[str]:

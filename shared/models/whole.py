@@ -2,11 +2,11 @@
 
 import json
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from shared.models.walk import files_below
-from shared.models.wanted import parts_of
+from shared.models.wanted import TEXTS, parts_of
 
 SHARD = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
 
@@ -27,6 +27,17 @@ def _is_whole_checkpoint(folder: Path, pickles: Collection[str]) -> bool:
     pickled = {(folder / name).parent for name in pickles if (folder / name).is_file()}
     whole = bool(parts) and all(p in pickled or _part_is_whole(p) for p in parts)
     return whole and all(f.exists() for f in files_below(folder))
+
+
+def needed_files(folder: Path, names: Iterable[str]) -> list[str]:
+    """Of these files of a folder, those that a model in parts is read from: its components', and the texts beside.
+
+    Of a folder that holds no such model, all.
+    """
+    parts = [f"{part.name}/" for part in _parts(folder)]
+    if not parts:
+        return list(names)
+    return [n for n in names if n.startswith(tuple(parts)) or ("/" not in n and n.endswith(TEXTS))]
 
 
 def has_configuration(folder: Path) -> bool:

@@ -117,6 +117,23 @@ def test_verify_names_a_flipped_byte_and_repair_mends_it(terminal: Terminal, vol
     models(terminal, "verify")
 
 
+def test_a_model_that_the_catalog_lists_no_more_is_repaired_by_its_own_list(
+    terminal: Terminal, hub: HubServer, volume: Path
+) -> None:
+    models(terminal, "download", OTHER, ALLOW_ANY_MODEL="1")
+    text, weights = (snapshot(volume, OTHER) / name for name in ("unet/config.json", WEIGHTS))
+    damage(text)
+    hub.gets.clear()
+    assert "repaired" in models(terminal, "verify", "--repair").stdout
+    assert hub.gets == {"unet/config.json": 1}
+    damage(weights)
+    wrong = weights.read_bytes()
+    del hub.repos[OTHER]
+    assert "the hub has no" in models(terminal, "verify", "--repair", code=1).stderr
+    assert weights.read_bytes() == wrong
+    assert text.read_bytes() == REMOTE["unet/config.json"]
+
+
 def test_what_is_pinned_or_another_tools_is_kept(terminal: Terminal, volume: Path) -> None:
     models(terminal, "download", PINNED)
     foreign = write_cached(volume, OTHER, COMMIT, REMOTE)
@@ -131,7 +148,7 @@ def test_what_is_pinned_or_another_tools_is_kept(terminal: Terminal, volume: Pat
 def test_what_a_worker_uses_is_kept(terminal: Terminal, volume: Path) -> None:
     models(terminal, "download", MODEL)
     readers = snapshot(volume).parents[1] / ".readers"
-    readers.mkdir()
+    readers.mkdir(exist_ok=True)
     (readers / f"{COMMIT}-somebody").touch()
     assert listed(terminal)[MODEL]["in_use"]
     assert "a worker uses it" in models(terminal, "evict", MODEL, code=1).stderr
@@ -288,3 +305,21 @@ def test_the_ancestors_script_is_this_command() -> None:
     done = subprocess.run([script, "--help"], env=env, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert "Fetch models" in done.stdout
+
+
+def test_the_id_of_one_file_is_understood_by_every_command(terminal: Terminal, volume: Path) -> None:
+    model_id = f"{OTHER}/small.safetensors"
+    for wanted in (model_id, OTHER):
+        models(terminal, "download", wanted, ALLOW_ANY_MODEL="1")
+    assert "as on the hub" in models(terminal, "verify", model_id).stdout
+    missing = models(terminal, "verify", f"{OTHER}/large.safetensors", code=1).stderr
+    assert f"model '{OTHER}/large.safetensors' is not on the volumes" in missing
+    models(terminal, "evict", model_id)
+    assert not snapshot(volume, OTHER).exists()
+
+
+@pytest.mark.parametrize("time", ["-30d", "nand", "infd", "1e999h", "d"])
+def test_a_time_that_is_none_evicts_nothing(terminal: Terminal, volume: Path, time: str) -> None:
+    models(terminal, "download", MODEL)
+    models(terminal, "evict", f"--unused-for={time}", code=2)
+    assert snapshot(volume).is_dir()

@@ -12,6 +12,7 @@ import handlers
 from shared.errors import InvalidInput, NotFound
 from shared.runner import Runner
 from shared.settings import Settings
+from tests.shared.models.folders import write_cached
 from tests.shared.runners import CHANGE, DEMO, DRAW, EXTRA, PAINT, ROOT, SMALL, Events, make, run
 
 
@@ -103,3 +104,37 @@ print(readahead.finish(files).whole, sorted({file.parent.name for file in files}
         [sys.executable, "-c", code, str(file)], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "True ['text_encoder', 'unet', 'vae']"
+
+
+KEEPER = """
+from pathlib import Path
+from shared.device import Device
+from shared.models.readers import FOLDER
+from shared.schemas import Context, Handler, ModelParams, ModelSource
+
+class KeeperParams(ModelParams): ...
+
+def load(source: ModelSource, device: Device) -> list[Path]:
+    return list((source.path.parents[1] / FOLDER).glob(f"{source.revision}-*"))
+
+def run(model: list[Path], params: KeeperParams, ctx: Context) -> None: ...
+
+handler = Handler(params=KeeperParams, load=load, run=run)
+"""
+
+
+def test_a_warm_model_is_evicted_by_nobody_while_it_is_loaded(tmp_path: Path) -> None:
+    """What the loader sees on the volume is what the workers beside it see."""
+    write_cached(tmp_path / "volume", "ours/kept", "2" * 40, ref="main")
+    file, folder = tmp_path / "models.json", tmp_path / "handlers"
+    file.write_text(json.dumps([{"pipeline": "keeper", "model_id": "ours/kept", "warm": True}]))
+    folder.mkdir()
+    (folder / "keeper.py").write_text(KEEPER)
+    worker = Runner(Settings(models=file, device="cpu", model_dir=tmp_path / "volume"), handlers.Folders(folder))
+    worker.warm()
+    loaded = worker.registry.get("keeper")
+    source = worker.store.find(worker.planner.catalog.entries[0])
+    assert loaded.load
+    assert source
+    with worker.pool.acquire(loaded.load, source) as shown:
+        assert len(shown) == 1

@@ -58,3 +58,17 @@ def test_the_first_workers_variables_are_read() -> None:
     assert (read.ggml_repo, read.ggml_file, read.ggml_type) == ("a/b", "c.gguf", "llama")
     assert (read.ggml_layers, read.ggml_revision) == (0, "x")
     assert Settings.from_env({"GGML_REVISION": ""}).ggml_revision == "main"
+
+
+def test_the_space_around_a_token_goes() -> None:
+    read = Settings.from_env({"HF_TOKEN": " hf_sesame\r\n"}).hf_token
+    assert read is not None
+    assert read.get_secret_value() == "hf_sesame"
+    assert Settings.from_env({"HF_TOKEN": "\n"}).hf_token is None
+
+
+@pytest.mark.parametrize("token", ["hf_ses ame", "hf_sésame", "hf_ses\name", "hf_sesame\x7f"])
+def test_a_token_that_no_request_can_carry_is_refused_and_not_shown(token: str) -> None:
+    with pytest.raises(InvalidInput, match=r"environment: HF_TOKEN: .*copy it again") as caught:
+        Settings.from_env({"HF_TOKEN": token})
+    assert token not in caught.value.message

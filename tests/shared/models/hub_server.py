@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote
 
 from tests.shared.media.loopback import Loopback, Route, Seen, loopback, reply
 
@@ -118,7 +118,7 @@ class HubServer:
         _json(found)(request)
 
     def _of_repo(self, request: BaseHTTPRequestHandler, path: str, token: str | None) -> None:
-        parts = path.removeprefix("/api/models").strip("/").split("/")
+        parts = [unquote(part) for part in path.removeprefix("/api/models").strip("/").split("/")]
         name, what = "/".join(parts[:2]), parts[2:]
         repo = self.repos.get(name)
         if repo is None or (repo.private and token is None):

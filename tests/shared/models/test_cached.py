@@ -6,9 +6,22 @@ from pathlib import Path
 
 import pytest
 
+from shared.models.cached import why_not
 from tests.shared.models.folders import FILES, REMOTE, without, write_cached
 from tests.shared.models.hub_server import HubServer
-from tests.shared.models.stores import MODEL, NEW, NEWEST, OLD, entry, never, store
+from tests.shared.models.stores import (
+    MODEL,
+    NEW,
+    NEWEST,
+    OLD,
+    PARTS,
+    QUANTISED,
+    TEXT,
+    entry,
+    never,
+    store,
+    text_entry,
+)
 
 
 def test_finds_what_runpod_cached_under_a_lower_cased_name(tmp_path: Path) -> None:
@@ -98,3 +111,46 @@ def test_a_sharded_model_needs_every_shard(tmp_path: Path, precision: str) -> No
     write_cached(tmp_path / "whole", MODEL, OLD, {**files, f"unet/{shards[1]}": b"weights"})
     assert store(tmp_path / "half").find(entry()) is None
     assert store(tmp_path / "whole").find(entry()) is not None
+
+
+def test_a_damaged_file_is_in_nobody_elses_way_and_mended_for_who_wants_it(tmp_path: Path, served: HubServer) -> None:
+    served.add(TEXT, QUANTISED, NEW)
+    ours = store(tmp_path, hub_url=served.url)
+    four, eight, parts = (text_entry(TEXT, name) for name in ("small-q4.gguf", "small-q8.gguf", PARTS[0]))
+    sources = [ours.ensure(each) for each in (four, eight, parts)]
+    for name in ("small-q8.gguf", PARTS[1]):
+        os.truncate(sources[0].path.with_name(name), 5)
+    assert [ours.find(each) for each in (four, eight, parts)] == [sources[0], None, None]
+    served.gets.clear()
+    assert [ours.ensure(each) for each in (eight, parts, four)] == [sources[1], sources[2], sources[0]]
+    assert served.gets == {"small-q8.gguf": 1, PARTS[1]: 1}
+
+
+def test_why_a_model_cannot_be_used_is_said_of_its_own_files(tmp_path: Path, served: HubServer) -> None:
+    served.add(TEXT, QUANTISED, NEW)
+    ours = store(tmp_path, hub_url=served.url)
+    ours.ensure(text_entry(TEXT, "small-q8.gguf"))
+    os.truncate(ours.ensure(text_entry(TEXT, "small-q4.gguf")).path, 5)
+    assert why_not(tmp_path, text_entry(TEXT, "small-q4.gguf")).startswith("small-q4.gguf has 5 bytes")
+    assert why_not(tmp_path, text_entry(TEXT, "small-q8.gguf")) == ""
+
+
+def test_a_file_of_our_folder_that_nobody_has_checked_is_not_taken(tmp_path: Path, served: HubServer) -> None:
+    served.add(TEXT, QUANTISED, NEW)
+    ours = store(tmp_path, hub_url=served.url)
+    four, eight = text_entry(TEXT, "small-q4.gguf"), text_entry(TEXT, "small-q8.gguf")
+    ours.ensure(four).path.with_name("small-q8.gguf").write_bytes(b"whatever")
+    assert ours.find(eight) is None
+    assert ours.ensure(eight).path.read_bytes() == QUANTISED["small-q8.gguf"]
+
+
+def test_a_checkpoint_in_one_file_that_is_damaged_is_not_in_the_way_of_the_one_in_parts(
+    tmp_path: Path, served: HubServer
+) -> None:
+    ours = store(tmp_path, hub_url=served.url)
+    single = entry().model_copy(update={"pipeline": "any", "files": ("small.safetensors",)})
+    os.truncate(ours.ensure(single).path, 5)
+    source = ours.ensure(entry())
+    assert (ours.find(entry()), ours.find(single)) == (source, None)
+    os.truncate(source.path / "unet/config.json", 1)
+    assert ours.find(entry()) is None

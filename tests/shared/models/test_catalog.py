@@ -293,3 +293,31 @@ def test_model_id_may_be_a_file_or_a_folder_of_one(tmp_path: Path, name: str) ->
 def test_the_built_in_list_has_the_demo_model_for_text() -> None:
     (entry,) = [e for e in read(BUILT_IN) if e.pipeline == WRITE]
     assert (entry.model_id, entry.files) == ("demo/text-generation", ("model.gguf",))
+
+
+@pytest.mark.parametrize(
+    "model_id",
+    [
+        "theirs/a--b",
+        "theirs/a..b",
+        "the--irs/ab",
+        "theirs/new.git",
+        "theirs/new-",
+        "theirs/new.",
+        f"theirs/{'n' * 97}",
+        f"{'t' * 97}/new",
+        f"theirs/{'n' * 300}",
+        f"theirs/new/{'f' * 251}.gguf",
+        f"theirs/new/{'ü' * 130}.gguf",
+        f"theirs/new/{'f' * 256}/small.gguf",
+        "thöirs/new",
+    ],
+)
+def test_an_id_that_the_hub_cannot_have_is_refused_where_any_is_allowed(models: Path, model_id: str) -> None:
+    with pytest.raises(InvalidInput, match="is not in this worker's catalog"):
+        catalog(models, allow_any_model=True).resolve(DRAW, model_id)
+
+
+@pytest.mark.parametrize("model_id", [f"{'t' * 96}/{'n' * 96}", "t/n", "a/b/small--q4..x.gguf", "a/b_", "a.b/c.d"])
+def test_an_id_as_the_hub_may_have_it_is_taken(models: Path, model_id: str) -> None:
+    assert catalog(models, allow_any_model=True).resolve(DRAW, model_id).full_id == model_id

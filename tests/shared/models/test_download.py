@@ -169,15 +169,37 @@ def test_a_marker_without_its_snapshot_is_no_model(tmp_path: Path, served: HubSe
     assert served.gets == {}
 
 
-def test_a_marker_that_cannot_be_read_counts_as_none(tmp_path: Path, served: HubServer, repo: Path) -> None:
+@pytest.mark.parametrize("nonsense", [b"{", b'{"files": 3}'])
+def test_a_model_whose_marker_cannot_be_read_is_ours_and_checked_again(
+    tmp_path: Path, served: HubServer, repo: Path, nonsense: bytes
+) -> None:
     ours = store(tmp_path, served)
     path = ours.ensure(ENTRY).path
-    for nonsense in (b"{", b"[]", b'{"files": 3}', b"\xff"):
-        marker_path(repo, COMMIT).write_bytes(nonsense)
-        assert read_marker(repo, COMMIT) is None
-        found = ours.find(ENTRY)
-        assert found is not None
-        assert found.path == path
+    marker_path(repo, COMMIT).write_bytes(nonsense)
+    (path / "tokenizer/vocab.json").write_bytes(b'{"b": 1}')
+    assert ours.find(ENTRY) is None
+    (stored,) = [m for m in ours.stored() if m.model_id == MODEL]
+    assert (stored.ours, stored.complete) == (True, False)
+    served.gets.clear()
+    assert ours.ensure(ENTRY).path == path
+    assert served.gets == {"tokenizer/vocab.json": 1}
+    assert [(m.ours, m.complete) for m in ours.stored() if m.model_id == MODEL] == [(True, True)]
+
+
+@pytest.mark.parametrize(("there", "branch"), [("fast", "fast/new"), ("fast/new", "fast"), ("main", "main/new")])
+def test_a_branch_whose_ref_another_is_in_the_way_of_is_downloaded_and_found(
+    tmp_path: Path, served: HubServer, there: str, branch: str
+) -> None:
+    served.repos[MODEL].branches = ("main", "fast", "fast/new", "main/new")
+    ours = store(tmp_path, served)
+    ours.ensure(ENTRY.model_copy(update={"revision": there}))
+    served.repos[MODEL].commit = "3" * 40
+    other = ENTRY.model_copy(update={"revision": branch})
+    source = ours.ensure(other)
+    assert source.revision == "3" * 40
+    served.seen.clear()
+    assert ours.ensure(other) == source
+    assert not served.seen
 
 
 def test_what_another_tool_began_is_completed_and_stays_another_tools(

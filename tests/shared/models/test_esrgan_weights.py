@@ -131,6 +131,35 @@ def test_weights_of_something_else_are_unknown(names: list[str]) -> None:
         network_of({name: torch.ones(4, 3, 3, 3) for name in names})
 
 
+def test_a_network_of_fewer_channels_than_colours_is_unknown() -> None:
+    state = MAKERS["pictures"]().state_dict()
+    with pytest.raises(Unknown):
+        network_of({**state, "conv_first.weight": state["conv_first.weight"][:, :2]})
+
+
+def test_a_network_that_makes_pictures_smaller_is_unknown() -> None:
+    with pytest.raises(Unknown):
+        network_of(RRDBNet(features=8, growth=4, blocks=1, doublings=1, unshuffle=4).state_dict())
+
+
+def test_a_network_of_fewer_results_than_colours_is_unknown() -> None:
+    state = SRVGGNetCompact(features=8, convolutions=2, scale=1).state_dict()
+    few = {f"body.6.{kind}": state[f"body.6.{kind}"][:2] for kind in ("weight", "bias")}
+    assert network_of(state).scale == 1
+    with pytest.raises(Unknown):
+        network_of({**state, **few})
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("suffix", esrgan_weights.SUFFIXES)
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, suffix: str, value: float) -> None:
+    path, state = tmp_path / f"network{suffix}", MAKERS["videos"]().state_dict()
+    state["body.0.bias"][3] = value
+    save_file(state, path) if suffix == ".safetensors" else torch.save({"params": state}, path)
+    with pytest.raises(ModelUnavailable, match=rf"network\{suffix} holds weights that are no finite numbers"):
+        read(path)
+
+
 class Command:
     """What a hostile pickle holds."""
 

@@ -1,5 +1,6 @@
 """FILM: the published network's names and sizes, the same results by every way to run it."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -35,6 +36,14 @@ def pictures(count: int = 2, height: int = 64, width: int = 80) -> list[Tensor]:
     return list(functional.interpolate(coarse, size=(height, width), mode="bilinear").chunk(count))
 
 
+def waves(shift: float) -> Tensor:
+    """A picture by a formula, (1, 3, 64, 80)."""
+    y, x = torch.arange(64.0)[:, None], torch.arange(80.0) - shift
+    return torch.stack([0.5 + 0.5 * torch.sin(x * (0.11 + 0.05 * c) + y * (0.07 + 0.04 * c) + c) for c in range(3)])[
+        None
+    ]
+
+
 def at(time: float) -> Tensor:
     return torch.full((1, 1), time)
 
@@ -68,6 +77,22 @@ def test_computes_what_its_torchscript_form_computes(time: float) -> None:
     jit: Any = torch.jit  # it is not typed
     traced = jit.trace(film, (first, last, at(0.7)), check_trace=False)
     assert (film(first, last, at(time)) - traced(first, last, at(time))).abs().max() < 1e-4
+
+
+def test_computes_what_the_published_network_computes() -> None:
+    """Of weights by a formula; the figures are those of the port whose names PUBLISHED has, made as small."""
+    film = random_film()
+    for number, weight in enumerate(film.parameters()):
+        k = torch.arange(weight.numel(), dtype=torch.float64).view(weight.shape)
+        scale = 2 / math.sqrt(weight[0].numel()) if weight.ndim > 1 else 0.1
+        weight.copy_(scale * torch.sin(0.7 * k + number + 0.013 * k * k))
+    drawn = film(waves(0.0), waves(3.0), at(0.3))[0, :, 20::30, 15::40]
+    red, green, blue = (
+        (0.3571, 0.3362, 0.4569, 0.5864),
+        (-0.1547, -0.1841, -0.2203, -0.3522),
+        (0.1397, 0.2032, 0.2218, 0.3478),
+    )
+    assert drawn.flatten().tolist() == pytest.approx([*red, *green, *blue], abs=5e-4)
 
 
 def test_the_time_changes_the_frame() -> None:

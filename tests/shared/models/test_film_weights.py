@@ -87,7 +87,7 @@ def test_a_pickle_is_read_only_where_its_hash_is_allowed(tmp_path: Path) -> None
     torch.save(random_film().state_dict(), path)
     with pytest.raises(ModelUnavailable, match=r"film\.pt is a pickle that models\.json does not allow"):
         load(source(tmp_path))
-    with pytest.raises(ModelUnavailable, match=r"film\.pt is not the file that models\.json allows"):
+    with pytest.raises(ModelUnavailable, match=r"film\.pt is another pickle than the one that models\.json allows"):
         load(source(path, pickles={"film.pt": "0" * 64}))
 
 
@@ -140,6 +140,17 @@ def test_a_missing_weight_is_refused(tmp_path: Path) -> None:
 def test_a_configuration_that_does_not_say_how_many_levels_is_refused(tmp_path: Path, config: Any) -> None:
     with pytest.raises(ModelUnavailable, match="does not say `pyramid_levels`"):
         load(source(write(tmp_path, random_film(), **config)))
+
+
+@pytest.mark.parametrize("levels", [-3, 0, 1, 2, 13, 40, 10**6])
+def test_levels_that_no_such_network_has_are_refused(tmp_path: Path, levels: int) -> None:
+    with pytest.raises(ModelUnavailable, match=rf"says {levels} `pyramid_levels`; .* between 3 and 12"):
+        load(source(write(tmp_path, random_film(), pyramid_levels=levels)))
+
+
+@pytest.mark.parametrize("levels", [3, 12])
+def test_fewer_and_more_levels_than_the_published_networks_are_taken(tmp_path: Path, levels: int) -> None:
+    assert load(source(write(tmp_path, random_film(), pyramid_levels=levels))).sizes.pyramid_levels == levels
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:

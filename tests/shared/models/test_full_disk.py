@@ -305,7 +305,7 @@ def test_a_full_disk_evicts_what_is_not_needed(tmp_path: Path, served: HubServer
 def test_a_disk_that_is_too_small_is_a_clear_error_and_keeps_what_is_there(tmp_path: Path, served: HubServer) -> None:
     served.repos["Ours/B"].files[WEIGHTS] = safetensors(9 * MB)
     said = on_a_small_disk(served, tmp_path, 3, "Ours/A", "Ours/B", "Ours/C")
-    assert said[1].startswith("no_room the model needs 0.0 GB, and the disk has 0.0 GB free")
+    assert said[1].startswith("no_room the model 'Ours/B' needs 0.0 GB, and the disk has 0.0 GB free")
     assert said[2:] == ["3", "['Ours/A', 'Ours/C']", "2", "[]"]
 
 

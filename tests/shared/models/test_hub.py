@@ -1,6 +1,7 @@
 """What the hub has, fetched by the real huggingface_hub from a hub on loopback; and what it refuses, in words."""
 
 import errno
+import fcntl
 import hashlib
 import threading
 from collections.abc import Iterator
@@ -194,3 +195,51 @@ def test_no_error_has_the_token_in_it(tmp_path: Path, served: HubServer) -> None
     for exc in (refused(Hub(served.url, "hf_wrong")), refused(Hub(served.url, "hf_good"), "Ours/None")):
         assert "hf_wrong" not in exc.message
         assert "hf_good" not in exc.message
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.EIO])
+def test_a_volume_that_knows_no_locks_is_downloaded_to(
+    tmp_path: Path, served: HubServer, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(file: int, operation: int) -> None:
+        raise OSError(number, "no locks")  # as the kernel does for such a volume
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    hub = Hub(served.url)
+    listing = hub.listing(MODEL, "main")
+    for name in (WEIGHTS, "unet/config.json"):
+        assert fetch(hub, listing, tmp_path, name).read_bytes() == REMOTE[name]
+
+
+def test_a_file_that_comes_again_takes_the_place_of_the_old_one(tmp_path: Path, served: HubServer) -> None:
+    (tmp_path / "unet").mkdir()
+    (tmp_path / WEIGHTS).write_bytes(b"old")
+    hub = Hub(served.url)
+    assert fetch(hub, hub.listing(MODEL, "main"), tmp_path).read_bytes() == REMOTE[WEIGHTS]
+    assert [f for f in tmp_path.rglob("*") if f.is_file()] == [tmp_path / WEIGHTS]
+
+
+def test_a_folder_that_was_moved_meanwhile_is_not_made_again(tmp_path: Path, served: HubServer) -> None:
+    hub = Hub(served.url)
+    with pytest.raises(FileNotFoundError):
+        fetch(hub, hub.listing(MODEL, "main"), tmp_path / "moved")
+    assert not (tmp_path / "moved").exists()
+
+
+@pytest.mark.parametrize("name", ["../outside.json", "unet/../../outside.json", "/outside.json"])
+def test_a_hub_that_lists_files_outside_of_the_model_is_refused(served: HubServer, name: str) -> None:
+    served.repos[MODEL].files[name] = b"{}"
+    assert refused(Hub(served.url)).detail == {"reason": "format"}
+
+
+def test_no_error_has_the_password_of_the_endpoint_in_it(served: HubServer) -> None:
+    place = served.url.removeprefix("http://")
+    exc = refused(Hub(f"http://user:s3cret@{place}", "hf_wrong"))
+    assert exc.message.endswith(f"make a new one at {served.url}/settings/tokens")
+    nowhere = refused(Hub("http://user:s3cret@127.0.0.1:9/mirror"))
+    assert "ConnectError from http://127.0.0.1:9/mirror;" in nowhere.message
+
+
+def test_a_branch_may_have_a_slash_in_its_name(served: HubServer) -> None:
+    served.repos[MODEL].branches = ("main", "refs/pr/1")
+    assert Hub(served.url).listing(MODEL, "refs/pr/1").commit == COMMIT

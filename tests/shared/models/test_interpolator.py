@@ -143,10 +143,20 @@ def test_out_of_memory_halves_what_is_drawn_at_once_and_goes_on() -> None:
     (drawn,) = between(model, first, last, [Fraction(1, 2)])
     (whole,) = between(Interpolator(Blend(), CPU), first, last, [Fraction(1, 2)])
     assert np.abs(drawn.astype(int) - whole.astype(int)).max() <= 1
-    assert model.most_pixels == 2 * LEAST_PIXELS
+
+
+def test_memory_that_ran_out_counts_until_the_video_ends() -> None:
+    film = Blend(room=600 * 500)
+    model = Interpolator(film, CPU, most_pixels=4 * LEAST_PIXELS)
+    pictures = [noise(seed, 700, 800) for seed in range(3)]
+    clip = model.clip(lambda: None)
+    list(clip.between(pictures[0], pictures[1], [Fraction(1, 2)]))
     film.encoded.clear()
-    between(model, first, last, [Fraction(1, 2)])
-    assert max(film.encoded) <= 2 * LEAST_PIXELS  # it does not run out anew
+    film.room = 2**30
+    list(clip.between(pictures[1], pictures[2], [Fraction(1, 2)]))
+    assert max(film.encoded) <= 2 * LEAST_PIXELS
+    between(model, pictures[0], pictures[1], [Fraction(1, 2)])
+    assert max(film.encoded) > 2 * LEAST_PIXELS  # of another video, which finds more room
 
 
 def test_what_filled_the_memory_is_let_go_before_the_next_attempt() -> None:

@@ -11,7 +11,7 @@ from shared.models.pool import Pool
 from shared.schemas import ModelSource
 from tests.shared.models.folders import safetensors
 from tests.shared.models.hub_server import HubServer
-from tests.shared.models.stores import NEW, PARTS, QUANTISED, TEXT, never, store
+from tests.shared.models.stores import MODEL, NEW, PARTS, QUANTISED, TEXT, never, store
 
 FOUR, EIGHT = f"{TEXT}/small-q4.gguf", f"{TEXT}/small-q8.gguf"
 ANY = Catalog([], allow_any=True)
@@ -68,4 +68,25 @@ def test_a_file_that_the_repository_has_not_is_refused_naming_those_it_has(
 ) -> None:
     with pytest.raises(ModelUnavailable, match=complaint):
         store(tmp_path, hub_url=served.url).ensure(asked(f"{TEXT}/{name}", "text-to-image"))
+    assert not served.gets
+
+
+@pytest.mark.parametrize(
+    ("model_id", "pipeline", "complaint"),
+    [
+        (FOUR, "text-to-image", f"'{FOUR}' is a GGUF, which 'text-to-image' cannot read"),
+        ("Ours/One-GGUF", "image-to-image", "'Ours/One-GGUF' is a GGUF, which 'image-to-image' cannot read"),
+        (f"{TEXT}/extra/adapter.safetensors", "text-generation", "adapter.safetensors' has no GGUF"),
+        (MODEL, "text-generation", f"'{MODEL}' has no GGUF"),
+    ],
+)
+def test_what_the_pipeline_cannot_read_is_refused_before_the_download(
+    tmp_path: Path, served: HubServer, model_id: str, pipeline: str, complaint: str
+) -> None:
+    served.add("Ours/One-GGUF", {"small-q4.gguf": QUANTISED["small-q4.gguf"]}, NEW)
+    ours = store(tmp_path, hub_url=served.url)
+    for ask in (ours.ensure, ours.check):
+        with pytest.raises(ModelUnavailable, match=complaint) as caught:
+            ask(asked(model_id, pipeline))
+        assert caught.value.detail == {"reason": "format"}
     assert not served.gets

@@ -1,5 +1,6 @@
 """Room on the volume: the least recently used go first, and none that is pinned, read, or another tool's."""
 
+import errno
 import os
 import threading
 import time
@@ -133,7 +134,7 @@ def test_readers_show_that_they_live(tmp_path: Path) -> None:
         with readers.hold(tmp_path, "commit"):
             pass
         assert file.exists()
-    assert not (tmp_path / FOLDER).exists()
+    assert list((tmp_path / FOLDER).iterdir()) == []
     readers.close()
 
 
@@ -152,7 +153,7 @@ def test_a_model_that_cannot_fit_is_refused_before_its_download_and_evicts_nothi
     fill(store(tmp_path, served), tmp_path, "Ours/A")
     ours = store(tmp_path, served, room_for=0.5)
     served.gets.clear()
-    with pytest.raises(ModelUnavailable, match=r"the model needs 0\.00 GB; MODELS_MAX_GB is") as caught:
+    with pytest.raises(ModelUnavailable, match=r"the model 'Ours/B' needs 0\.00 GB; MODELS_MAX_GB is") as caught:
         ours.ensure(entry_of("Ours/B"))
     assert caught.value.detail == {"reason": "no_room"}
     assert (here(ours, tmp_path), served.gets) == (["A"], {})
@@ -165,6 +166,78 @@ def test_a_model_that_fits_only_beside_pinned_ones_is_refused(tmp_path: Path, se
     with pytest.raises(ModelUnavailable, match="pinned or in use"):
         ours.ensure(entry_of("Ours/B"))
     assert ours.find(entry_of("Ours/A"))  # the worker goes on with what it has
+
+
+def test_nothing_is_evicted_for_a_model_that_finds_no_room_beside_what_another_worker_reads(
+    tmp_path: Path, served: HubServer
+) -> None:
+    """Of three, one is read elsewhere: two that may go are not enough for the fourth."""
+    served.repos["Ours/D"].files[WEIGHTS] = safetensors(3 * MB, b"D")
+    ours, other = store(tmp_path, served, room_for=3), store(tmp_path, served)
+    fill(ours, tmp_path, "Ours/A", "Ours/B", "Ours/C")
+    source = other.ensure(entry_of("Ours/B"))
+    other.loaded([source])
+    with pytest.raises(ModelUnavailable, match="'Ours/D' needs"):
+        ours.ensure(entry_of("Ours/D"))
+    assert here(ours, tmp_path) == ["A", "B", "C"]
+    lease = Waiter(tmp_path / folder_name("Ours/D"), QUICK).attempt()
+    assert lease is not None
+    with lease, pytest.raises(ModelUnavailable, match=r"'Ours/D' needs .* the disk has"):
+        room(tmp_path, [0]).ask(int(2.5 * MB), lease)
+    assert here(ours, tmp_path) == ["A", "B", "C"]
+    other.loaded([])
+    ours.ensure(entry_of("Ours/D"))
+    assert here(ours, tmp_path) == ["D"]
+    other.close()
+
+
+def test_what_is_published_already_of_the_model_that_comes_does_not_go_for_it(
+    tmp_path: Path, served: HubServer
+) -> None:
+    """Its own files stay, so nothing else goes where they leave too little."""
+    served.repos["Ours/B"].files["two.safetensors"] = safetensors(2 * MB, b"2")
+    ours = store(tmp_path, served, room_for=2)
+    fill(ours, tmp_path, "Ours/B", "Ours/A")
+    with pytest.raises(ModelUnavailable, match="'Ours/B' needs"):
+        ours.ensure(Entry(pipeline="upscale", model_id="Ours/B/two.safetensors"))
+    assert here(ours, tmp_path) == ["A", "B"]
+
+
+def test_a_model_is_pinned_however_its_name_is_written(tmp_path: Path, served: HubServer) -> None:
+    served.repos["ours/a"] = served.repos["Ours/A"]
+    store(tmp_path, served).ensure(entry_of("ours/a"))
+    ours = store(tmp_path, served, room_for=1, pinned="Ours/A")
+    assert stored(ours, "ours/a").pinned
+    with pytest.raises(ModelUnavailable, match="pinned or in use"):
+        ours.ensure(entry_of("Ours/B"))
+    assert ours.find(entry_of("Ours/A"))
+
+
+def test_a_model_that_cannot_be_deleted_altogether_stays_the_stores(
+    tmp_path: Path, served: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = store(tmp_path, served)
+    path = ours.ensure(entry_of("Ours/A")).path
+    really = os.unlink
+
+    def unlink(name: str, **more: int) -> None:
+        if str(name).endswith(".safetensors"):
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        really(name, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", unlink)
+        assert not ours.evict(stored(ours, "Ours/A"))
+    left = stored(ours, "Ours/A")
+    assert (left.ours, left.complete) == (True, False)
+    assert (path / WEIGHTS).exists()
+    assert ours.find(entry_of("Ours/A")) is None
+    served.gets.clear()
+    ours.ensure(entry_of("Ours/A"))
+    assert served.gets[WEIGHTS] == 0  # what is left is whole
+    assert stored(ours, "Ours/A").ours
+    assert ours.evict(stored(ours, "Ours/A"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def room(root: Path, free: list[int]) -> Space:

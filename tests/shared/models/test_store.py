@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -215,3 +216,21 @@ def test_what_is_on_the_volume_is_told_where_the_hub_cannot_be_reached(tmp_path:
     with pytest.raises(ModelUnavailable, match=f"ConnectError .*; on the volume: {MODEL}") as caught:
         store(tmp_path).ensure(entry("Ours/Other"))
     assert caught.value.detail == {"reason": "unreachable"}
+
+
+def test_two_that_load_one_model_in_other_ways_each_get_their_own(tmp_path: Path) -> None:
+    gate, arrived = threading.Event(), threading.Event()
+    with hub_server() as server, ThreadPoolExecutor() as threads:
+        server.add(TEXT, QUANTISED, NEW)
+        server.faults["small-q4.gguf"] = [held(gate, arrived)]
+        ours = store(tmp_path, hub_url=server.url)
+        short = threads.submit(ours.ensure, text_entry(TEXT, "small-q4.gguf", context=64))
+        assert arrived.wait(60)
+        waits = threading.Event()
+        long = threads.submit(
+            ours.ensure, text_entry(TEXT, "small-q4.gguf", context=128), on_download=lambda moment: waits.set()
+        )
+        assert waits.wait(60)
+        gate.set()
+        assert (short.result(60).options, long.result(60).options) == ({"context": 64}, {"context": 128})
+        assert server.gets == {"small-q4.gguf": 1}

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from shared.errors import ModelUnavailable
+from shared.models.catalog import Entry
 from tests.shared.models.folders import REMOTE
 from tests.shared.models.hub_server import HubServer, hub_server
 from tests.shared.models.stores import MODEL, entry, never, store
@@ -54,3 +55,18 @@ def test_another_pickle_than_the_allowed_one_is_refused(tmp_path: Path, served: 
     with pytest.raises(ModelUnavailable, match="its sha256 differs"):
         store(tmp_path, hub_url=served.url).ensure(wrong)
     assert not served.gets
+
+
+def test_a_pickle_in_one_file_is_used_only_as_long_as_its_hash_is_allowed(tmp_path: Path, served: HubServer) -> None:
+    served.add("Ours/Pickled", {"m.pth": b"a pickle"})
+    sha256 = hashlib.sha256(b"a pickle").hexdigest()
+    allowed = Entry(pipeline="upscale", model_id="Ours/Pickled", files=("m.pth",), pickles={"m.pth": sha256})
+    ours = store(tmp_path, hub_url=served.url)
+    source = ours.ensure(allowed)
+    assert ours.ensure(allowed, on_download=never) == source
+    for pickles in ({}, {"m.pth": "0" * 64}):
+        other = allowed.model_copy(update={"pickles": pickles})
+        assert ours.find(other) is None
+        with pytest.raises(ModelUnavailable) as caught:
+            ours.ensure(other)
+        assert caught.value.detail == {"reason": "pickles"}

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from shared.device import Device
 from shared.errors import Cancelled, OutOfMemory
+from shared.media.frames import Pixels
 from shared.models.esrgan import RRDBNet, SRVGGNetCompact
 from shared.models.esrgan_weights import network_of, read
 from shared.models.store import DEMO_MODELS
-from shared.models.tiles import CONTEXT, MOST_FRAMES, SMALLEST, Network, Pixels, Tiles
+from shared.models.tiles import CONTEXT, MOST_FRAMES, SMALLEST, Network, Tiles
 from templates.demo_models.train.large_pictures import strokes
 
 CPU = Device("cpu")

@@ -1,5 +1,6 @@
 """A checkpoint on disk becomes an upscaler: its settings, its factor, and what becomes of transparency."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from safetensors.torch import save_file
 
 from shared.device import Device
 from shared.errors import InvalidInput, ModelUnavailable
+from shared.media.frames import Pixels
 from shared.models.esrgan import Network, RRDBNet, SRVGGNetCompact
 from shared.models.store import DEMO_MODELS
 from shared.models.tiles import Pixels
@@ -173,3 +175,29 @@ def test_an_opaque_picture_with_alpha_is_the_picture_without(demo: Upscaler) -> 
     plain, opaque = picture(demo), picture(demo, GRADIENT.convert("RGBA"))
     assert np.array_equal(opaque[..., :3], plain)
     assert opaque[..., 3].min() == 255
+
+
+@pytest.fixture
+def snapshot(tmp_path: Path) -> Path:
+    folder = tmp_path / "models--ours--denoiser" / "snapshots" / ("1" * 40)
+    folder.mkdir(parents=True)
+    for name, seed in ((STRONG, 1), (WEAK, 2)):
+        write(folder / f"{name}.pth", seed)
+    return folder
+
+
+def test_a_pickle_of_the_hub_is_read_only_where_its_hash_is_allowed(snapshot: Path) -> None:
+    strong, weak = snapshot / f"{STRONG}.pth", snapshot / f"{WEAK}.pth"
+    hashes = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in (strong, weak)}
+
+    def loaded(**pickles: str) -> Upscaler:
+        options = {"pickles": {f"{name}.pth": sha256 for name, sha256 in pickles.items()}}
+        return load(ModelSource("ours/denoiser", snapshot.name, strong, options), CPU)
+
+    assert loaded(**{STRONG: hashes[strong.name], WEAK: hashes[weak.name]}).weak
+    assert not loaded(**{STRONG: hashes[strong.name]}).weak  # another entry's
+    with pytest.raises(ModelUnavailable, match=rf"{STRONG}\.pth is a pickle that models\.json does not allow"):
+        loaded()
+    for name in (STRONG, WEAK):
+        with pytest.raises(ModelUnavailable, match=rf"{name}\.pth is another pickle .* its sha256 differs"):
+            loaded(**{STRONG: hashes[strong.name], WEAK: hashes[weak.name], name: "0" * 64})

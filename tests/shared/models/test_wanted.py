@@ -128,3 +128,14 @@ def test_one_gguf_file_is_taken_in_all_its_parts(files: list[str], names: list[s
 def test_a_choice_that_is_missing_or_not_there_is_refused(files: list[str], names: list[str], complaint: str) -> None:
     with pytest.raises(ModelUnavailable, match=complaint):
         gguf_files(TEXT, files, names)
+
+
+def test_two_files_are_refused_by_their_number() -> None:
+    with pytest.raises(ModelUnavailable, match=r"`files` names 2: small-q4\.gguf, small-q8\.gguf; keep one"):
+        gguf_files(TEXT, ["small-q4.gguf", "small-q8.gguf"], list(QUANTISED))
+
+
+@pytest.mark.parametrize("files", [[], [PARTS[0]]])
+def test_a_part_that_the_hub_lacks_is_missed_before_the_others_are_downloaded(files: list[str]) -> None:
+    with pytest.raises(ModelUnavailable, match=rf"not whole on the hub: it has no {PARTS[1]}, a part of {PARTS[0]}"):
+        gguf_files(TEXT, files, ["README.md", PARTS[0]])
