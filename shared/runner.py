@@ -8,8 +8,9 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from shared import device as devices
@@ -187,7 +188,7 @@ class Runner:
         source = self._prepare(job, plan, context)
         self.backlog.away(job.id, away=False)
         queued_at = job.clock()
-        with self._held(plan, source) as source:
+        with self._held(plan, source, job, context) as source:
             started_at = self.lane.submit(
                 job, lambda: self._on_device(job, plan, source, context, queued_at)
             ).result()
@@ -210,18 +211,23 @@ class Runner:
         return self._ensured(plan.entry, job, context) if plan.entry else None
 
     def _ensured(self, entry: Entry, job: Job, context: JobContext) -> ModelSource:
-        return self.store.ensure(
-            entry, on_download=lambda moment: _downloading(entry, job, context, moment), check=job.check
-        )
+        return self.store.ensure(entry, on_download=partial(_downloading, entry, job, context), check=job.check)
 
     @contextmanager
-    def _held(self, plan: Plan, source: ModelSource | None) -> Iterator[ModelSource | None]:
+    def _held(
+        self, plan: Plan, source: ModelSource | None, job: Job, context: JobContext
+    ) -> Iterator[ModelSource | None]:
         """Keep other workers from evicting the models while the job waits for the device and runs."""
+
+        def hold(entry: Entry, found: ModelSource) -> AbstractContextManager[ModelSource]:
+            on_download = partial(_downloading, entry, job, context)
+            return self.store.hold(entry, found, on_download=on_download, check=job.check)
+
         with ExitStack() as stack:
             for entry in filter(None, (nested.entry for nested in plan.nested)):
                 if found := self.store.find(entry):
-                    stack.enter_context(self.store.hold(entry, found))
-            yield stack.enter_context(self.store.hold(plan.entry, source)) if plan.entry and source else None
+                    stack.enter_context(hold(entry, found))
+            yield stack.enter_context(hold(plan.entry, source)) if plan.entry and source else None
 
     def _load_media(self, plan: Plan, job: Job, context: JobContext) -> None:
         most, pixels = self._limits.PICTURES * self._limits.max_pixels, 0
@@ -300,7 +306,7 @@ class Runner:
         if source is None:  # the device must not wait for a network
             raise ModelUnavailable(f"'{plan.model_id}' must be on the volume before another pipeline can run it")
         with (
-            self.store.hold(plan.entry, source) as source,
+            self.store.hold(plan.entry, source, check=outer.job.check) as source,
             self.pool.acquire(plan.handler.load, source) as model,
         ):
             return self._ran_within(outer, plan, source, model, inner)
