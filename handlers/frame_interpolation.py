@@ -1,6 +1,6 @@
 """Make motion smoother: draw the frames between those of a video, or between pictures."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Self
@@ -9,24 +9,27 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from shared.errors import InvalidInput
-from shared.media.cuts import is_cut
+from shared.media import resampling
+from shared.media.audio import check_sound
+from shared.media.cuts import CutFinder
 from shared.media.foretell import video_bytes
 from shared.media.frames import Pixels
 from shared.media.image import ImageInput, read_image
-from shared.media.resampling import Gap, Timed, exactly_timed, frames_at, gaps
+from shared.media.resampling import Gap, Timed
 from shared.media.video import VideoInput, VideoParams, read_video
 from shared.media.video_file import VideoFile
 from shared.models.interpolator import HALF, Clip, Interpolator, load
 from shared.schemas import Context, Handler
 
-DEFAULT_FPS = 24.0  # for videos of less; others get twice their rate
 IMAGES_FPS = 12.0
 
 
 class FrameInterpolationParams(VideoParams):
     """What is drawn between which frames."""
 
-    video: VideoInput | None = Field(None, description="The video; its sound and duration are kept.")
+    video: VideoInput | None = Field(
+        None, description="The video; its sound is kept, and the result ends with its last frame."
+    )
     images: list[ImageInput] | None = Field(
         None, min_length=2, max_length=300, description="Pictures of one size, in place of a video."
     )
@@ -36,7 +39,7 @@ class FrameInterpolationParams(VideoParams):
         None,
         ge=1,
         le=120,
-        description="Frames a second of the result; 24, or twice the source's from 24 on, by default.",
+        description="Frames a second of the result; twice the source's by default, or 24 where that has 16 or fewer.",
     )
     in_between: int | None = Field(None, ge=1, le=15, description="New frames between two neighbours: `factor` - 1.")
     scene_cut: bool = Field(True, description="Where the scene changes, draw nothing between: repeat its frames.")
@@ -53,11 +56,10 @@ class FrameInterpolationParams(VideoParams):
 
     def new_fps(self, fps: Fraction) -> Fraction:
         """The result's frame rate, for a source's."""
-        if self.target_fps is None and self.factor is None and self.in_between is None and fps < DEFAULT_FPS:
-            return Fraction(DEFAULT_FPS)
         if self.target_fps is not None:
-            return _exact(self.target_fps)
-        return fps * (self.factor or (self.in_between or 1) + 1)
+            return resampling.exact_fps(self.target_fps, fps)
+        times = self.factor or (self.in_between and self.in_between + 1)
+        return fps * times if times else resampling.smooth_fps(fps)
 
 
 @dataclass(frozen=True)
@@ -74,14 +76,15 @@ class Source:
 
 def run(model: Interpolator, params: FrameInterpolationParams, ctx: Context) -> None:
     """Decode, draw and encode frame by frame; frames of the source are passed through as they are."""
-    source = _of_video(read_video(params.video)) if params.video else _of_images(params)
+    check(params)
+    source = _source(params)
     fps = params.new_fps(source.fps)
     ctx.effective(target_fps=float(fps))
-    clip, total = model.clip(ctx.check), frames_at(fps, source.seconds)
+    clip, cut_finder, total = model.clip(ctx.check), CutFinder(), resampling.frames_at(fps, source.seconds)
     read = cuts = made = 0
     with ctx.video(source.width, source.height, fps, audio=source.video) as out:
-        for gap in gaps(source.frames, fps):
-            cut = params.scene_cut and is_cut(gap.first, gap.last)
+        for gap in resampling.gaps(source.frames, fps):
+            cut = params.scene_cut and cut_finder.is_cut(gap.first, gap.last)
             read, cuts = read + 1, cuts + cut
             for pixels in _repeated(gap) if cut else _drawn(clip, gap):
                 out.write(pixels)
@@ -101,33 +104,55 @@ def _drawn(clip: Clip, gap: Gap) -> Iterator[Pixels]:
     yield from clip.between(gap.first, gap.last, [time for time in gap.times if time])
 
 
-def _of_video(video: VideoFile) -> Source:
+def _source(params: FrameInterpolationParams) -> Source:
+    if params.video is None:
+        return _of_images(params)
+    video = read_video(params.video)
     info = video.info
-    seconds = (info.frames - 1) / info.fps if info.frames else Fraction(info.seconds or 0)
-    return Source(exactly_timed(video), info.fps, seconds, info.width, info.height, video)
+    return Source(
+        resampling.exactly_timed(video), info.fps, resampling.last_frame_s(info), info.width, info.height, video
+    )
 
 
 def _of_images(params: FrameInterpolationParams) -> Source:
-    images, fps = [read_image(image) for image in params.images or ()], _exact(params.fps or IMAGES_FPS)
-    width, height = images[0].size
-    for number, image in enumerate(images, start=1):
-        if image.size != (width, height):
-            raise InvalidInput(
-                f"image {number} has {image.width} x {image.height} pixels, and the first {width} x {height}; send "
-                "images of one size"
-            )
-    frames = (Timed(np.asarray(image), number / fps) for number, image in enumerate(images))
+    images, fps = params.images or [], resampling.exact_fps(params.fps or IMAGES_FPS)
+    width, height = read_image(images[0]).size
+    frames = (Timed(np.asarray(read_image(image)), number / fps) for number, image in enumerate(images))
     return Source(frames, fps, (len(images) - 1) / fps, width, height)
 
 
-def _exact(fps: float) -> Fraction:
-    """29.97 as 2997/100, not as the nearest binary fraction."""
-    return Fraction(fps).limit_denominator(1001)
+def check(params: FrameInterpolationParams) -> None:
+    """Refuse what the parameters and the header of the video already tell, before the job has the device.
+
+    Raises:
+        InvalidInput: pictures of two sizes, more frames than a job may make or a second holds, or unreadable sound.
+    """
+    source = _source(params)
+    fps = params.new_fps(source.fps)
+    encoding = params.encoding()
+    encoding.check_rate(fps)
+    encoding.check_size(source.width, source.height)
+    resampling.check_frames(fps, source.seconds)
+    if source.video and params.video_format != "gif":
+        check_sound(source.video.info.audio_codec)
+    for number, image in enumerate(map(read_image, params.images or ()), start=1):
+        if image.size != (source.width, source.height):
+            raise InvalidInput(
+                f"image {number} has {image.width} x {image.height} pixels, and the first {source.width} x "
+                f"{source.height}; send images of one size"
+            )
 
 
-def expected_bytes(params: FrameInterpolationParams) -> int:
-    """Of a video, without the frames that are added: the least that it takes."""
-    return video_bytes(read_video(params.video), 1.0, params) if params.video else 0
+def expected_bytes(params: FrameInterpolationParams, on_frame: Callable[[], None] = lambda: None) -> int:
+    """Of a video, without the frames that are added: the least that it takes.
+
+    `on_frame` is called while its frames are looked at, and may raise.
+    """
+    check(params)
+    if params.video is None:
+        return 0
+    video = read_video(params.video)
+    return video_bytes(video, 1.0, params, fps=params.new_fps(video.info.fps), check=on_frame)
 
 
 handler = Handler(
@@ -135,5 +160,6 @@ handler = Handler(
     load=load,
     run=run,
     output=lambda params: "video",
+    check=check,
     expected_bytes=expected_bytes,
 )

@@ -2,16 +2,18 @@
 
 import itertools
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Self
 
 from PIL import Image
 from pydantic import Field, model_validator
 
 from shared.errors import InvalidInput
-from shared.media.foretell import video_bytes
+from shared.media.audio import check_sound
+from shared.media.foretell import image_bytes, video_bytes
 from shared.media.frames import Pixels
 from shared.media.image import ImageInput, read_image
+from shared.media.resampling import frames_at, last_frame_s
 from shared.media.video import VideoInput, VideoParams, read_video
 from shared.media.video_file import VideoFile
 from shared.schemas import MAX_SEED, Context, Handler, ImageFormat, ModelSource
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 MAX_PIXELS = 200_000_000  # of a picture, or of a frame, as large as the network makes it
 LONGEST_SIDE = 8192  # of a video's frame
 LEAST_SCALE = 2.0
+LEAST_FACTOR = 1.0  # of a network: some mend pictures at their own size
 # What a Stable Diffusion upscaler is told where the job says nothing; the values are diffusers' own.
 BY_PROMPT = {"prompt": "", "negative_prompt": "", "guidance_scale": 9.0, "noise_level": 20, "num_inference_steps": 75}
 BY_NETWORK = ("denoise_strength", "tile")
@@ -78,6 +81,7 @@ def load(source: ModelSource, device: "Device") -> "Upscaler | DiffusionUpscaler
 
 def run(model: "Upscaler | DiffusionUpscaler", params: UpscaleParams, ctx: Context) -> None:
     """Enlarge the image, or the video batch by batch while its frames are read and written."""
+    check(params)
     ctx.effective(scale=params.scale or float(model.scale))
     if model.kind == "diffusion":
         _redraw(model, params, ctx)
@@ -86,7 +90,7 @@ def run(model: "Upscaler | DiffusionUpscaler", params: UpscaleParams, ctx: Conte
     job = model.begin(scale=params.scale, denoise_strength=params.denoise_strength, tile=params.tile)
     if params.image is not None:
         image = read_image(params.image, alpha=True)
-        _check_pixels(job, image.width, image.height)
+        _check_pixels(image.width, image.height, job.most_pixels(image.width, image.height))
         ctx.image(job.picture(image, ctx.step))
     elif params.video is not None:
         _enlarge_video(job, read_video(params.video), ctx)
@@ -100,8 +104,26 @@ def _refuse(model: "Upscaler | DiffusionUpscaler", params: UpscaleParams, names:
         )
 
 
-def _check_pixels(job: "Enlarger", width: int, height: int) -> None:
-    made = job.most_pixels(width, height)
+def check(params: UpscaleParams) -> None:
+    """Refuse what is known to be impossible before the network is: it may enlarge more than the job asks for.
+
+    Raises:
+        InvalidInput: the result would be too large, or its format does not hold the rate or the sound.
+    """
+    scale = params.scale or LEAST_FACTOR
+    if params.image is not None:
+        image = read_image(params.image, alpha=True)
+        _check_pixels(image.width, image.height, round(image.width * image.height * scale**2))
+    elif params.video is not None:
+        info = read_video(params.video).info
+        _check_pixels(info.width, info.height, round(info.width * info.height * scale**2))
+        _check_sides(round(info.width * scale), round(info.height * scale))
+        params.encoding().check_rate(info.fps)
+        if params.video_format != "gif":
+            check_sound(info.audio_codec)
+
+
+def _check_pixels(width: int, height: int, made: int) -> None:
     if made > MAX_PIXELS:
         raise InvalidInput(
             f"{width} x {height} pixels would become {made:,}, which is more than {MAX_PIXELS:,}; send a smaller "
@@ -109,16 +131,17 @@ def _check_pixels(job: "Enlarger", width: int, height: int) -> None:
         )
 
 
+def _check_sides(width: int, height: int) -> None:
+    if max(width, height) > LONGEST_SIDE:
+        raise InvalidInput(f"the video would be {width} x {height}; {LONGEST_SIDE} a side are the most: scale less")
+
+
 def _enlarge_video(job: "Enlarger", video: VideoFile, ctx: Context) -> None:
     info, done = video.info, 0
-    _check_pixels(job, info.width, info.height)
+    _check_pixels(info.width, info.height, job.most_pixels(info.width, info.height))
     size = job.size(info.width, info.height)
-    if max(size) > LONGEST_SIDE:
-        raise InvalidInput(
-            f"the video would be {size[0]} x {size[1]}; {LONGEST_SIDE} a side are the most: scale less"
-        )
-    total = info.frames or round((info.seconds or 0) * info.fps)
-    frames = paced(video)
+    _check_sides(*size)
+    total, frames = frames_at(info.fps, last_frame_s(info)), paced(video)
     with ctx.video(*size, info.fps, audio=video) as out:
         while batch := list(itertools.islice(frames, job.frames_at_once(info.width, info.height))):
             enlarged = job.frames([pixels for pixels, _ in batch], lambda tile, tiles: ctx.check())
@@ -132,11 +155,9 @@ def _enlarge_video(job: "Enlarger", video: VideoFile, ctx: Context) -> None:
 def paced(video: VideoFile) -> Iterator[tuple[Pixels, int]]:
     """The frames, and how often each is shown at the video's average rate, which is how a video is written.
 
-    Where frames last unequally, some are shown again and some left out, so that picture and sound stay together.
+    Where frames last unequally or could not be decoded, some are shown again, and where they are too close, some left
+    out, so that picture and sound stay together.
     """
-    if video.info.is_constant:
-        yield from ((frame.pixels, 1) for frame in video.frames())
-        return
     last, fps = None, video.info.fps
     for frame in video.frames():
         if last and (times := round(frame.time_s * fps) - round(last.time_s * fps)):
@@ -159,9 +180,13 @@ def _redraw(model: "DiffusionUpscaler", params: UpscaleParams, ctx: Context) -> 
     ctx.image(made, seed=seed, nsfw=nsfw)
 
 
-def expected_bytes(params: UpscaleParams) -> int:
-    """Of a video, at the least that its network may do; an image is small enough to be tried."""
-    return video_bytes(read_video(params.video), params.scale or LEAST_SCALE, params) if params.video else 0
+def expected_bytes(params: UpscaleParams, on_frame: Callable[[], None] = lambda: None) -> int:
+    """At the least that the network may do; `on_frame` is called while the frames are looked at, and may raise."""
+    check(params)
+    scale = params.scale or LEAST_FACTOR
+    if params.image is not None:
+        return image_bytes(read_image(params.image, alpha=True), scale, params.image_format, check=on_frame)
+    return video_bytes(read_video(params.video), scale, params, check=on_frame) if params.video else 0
 
 
 handler = Handler(
@@ -170,5 +195,6 @@ handler = Handler(
     run=run,
     warmup={"image": Image.new("RGB", (64, 64))},
     output=lambda params: "video" if params.video else "image",
+    check=check,
     expected_bytes=expected_bytes,
 )

@@ -50,7 +50,7 @@ class Outgoing:
         most = self.most_bytes(job, plan)
         if most is None or plan.handler.expected_bytes is None:
             return
-        expected = plan.handler.expected_bytes(plan.params)
+        expected = plan.handler.expected_bytes(plan.params, job.check)
         if expected > SURELY * most:
             raise ResultTooLarge(
                 f"the result would be about {in_words(expected)}, and the platform carries {in_words(most)}; "

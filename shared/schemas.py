@@ -209,8 +209,9 @@ class Handler:
     name the same function share the warm model. `warmup` holds parameters for one small run after loading.
     `validate(params, planning)` may check more than pydantic can, before anything runs, and plan what the run is to
     call. `output` says what a run makes; `chains`, that jobs name the pipelines which it runs.
-    `check(params)` judges what was fetched, before the job has the device; `expected_bytes(params)` foretells what
-    the outputs will take, so that a job whose result nobody could carry is refused there too.
+    `check(params)` judges what was fetched, before the job has the device; `expected_bytes(params, between)`
+    foretells what the outputs will take, so that a job whose result nobody could carry is refused there too: it calls
+    `between` now and then, which may raise.
 
     With `stream` the run emits text, piece by piece, by `ctx.text` or as a generator; a parameter `stream` that is
     false keeps the pieces back until the end. With `concurrent` several jobs may use the model at once: as many as
@@ -227,7 +228,7 @@ class Handler:
     output: Callable[[Any], Kind] = lambda params: "image"
     chains: bool = False
     check: Callable[[Any], None] | None = None
-    expected_bytes: Callable[[Any], int] | None = None
+    expected_bytes: Callable[[Any, Callable[[], None]], int] | None = None
     concurrent: bool = False
     torch: bool = True
     openai: "Handler | None" = None

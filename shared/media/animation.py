@@ -7,14 +7,12 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from shared.errors import InvalidInput
-from shared.media.decode import decode_image, flatten
+from shared.media.decode import UNREADABLE, decode_image, flatten, orientation, upright
 from shared.media.frames import Frame, Pixels, VideoInfo, VideoLimits
 
-_UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, UserWarning, struct.error)
-_EXIF_ORIENTATION = 0x0112
 _AS_BROWSERS_DO_S = 0.1  # a frame of 0 to 10 ms is shown this long
 
 
@@ -30,7 +28,9 @@ class Animation:
         """
         self.truncated = False
         self._data = data
-        self._durations_s = _durations_s(data)
+        marks = list(_marks(data))
+        self._durations_s = [ms / 1000 if ms > 10 else _AS_BROWSERS_DO_S for ms, _ in marks]
+        self._packet_bytes = [end - at for at, end in itertools.pairwise([*(at for _, at in marks), len(data)])]
         seconds = sum(self._durations_s)
         limits.check_length(len(self._durations_s), seconds)
         self._still: Pixels | None = None
@@ -62,59 +62,50 @@ class Animation:
                 try:
                     image.seek(number)
                     image.load()
-                except (*_UNREADABLE, EOFError):
+                except UNREADABLE:
                     self.truncated = True
                     return
-                yield Frame(np.asarray(flatten(_upright(image, self._orientation))), time_s)
+                yield Frame(np.asarray(flatten(upright(image, self._orientation))), time_s)
+
+    def packet_bytes(self) -> list[int]:
+        """How many bytes each frame takes."""
+        return self._packet_bytes
 
     def _canvas(self, limits: VideoLimits) -> tuple[int, int]:
         with _opened(self._data) as image:
             limits.check_size(*image.size)
-            self._orientation = _orientation(image)
+            self._orientation = orientation(image)
             return image.size if self._orientation < 5 else (image.height, image.width)
 
 
 def _opened(data: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data), formats=("PNG", "WEBP"))
-    except _UNREADABLE as exc:
+    except UNREADABLE as exc:
         raise InvalidInput("the animation ends inside its header, or is damaged; save it anew") from exc
 
 
-def _orientation(image: Image.Image) -> int:
-    try:
-        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
-    except _UNREADABLE:  # an animation with broken EXIF is still one
-        return 1
-    return orientation if orientation in range(1, 9) else 1
+def _marks(data: bytes) -> Iterator[tuple[float, int]]:
+    """How many ms each frame is shown, and where it begins in the file; none for what is no animation."""
+    return _of_webp(data) if data[:4] == b"RIFF" else _of_png(data) if data[:4] == b"\x89PNG" else iter(())
 
 
-def _upright(image: Image.Image, orientation: int) -> Image.Image:
-    return ImageOps.exif_transpose(image) if orientation > 1 else image
-
-
-def _durations_s(data: bytes) -> list[float]:
-    """How long each frame is shown; empty for a single picture, and for what is no animation at all."""
-    found = _webp_ms(data) if data[:4] == b"RIFF" else _png_ms(data) if data[:4] == b"\x89PNG" else iter(())
-    return [ms / 1000 if ms > 10 else _AS_BROWSERS_DO_S for ms in found]
-
-
-def _webp_ms(data: bytes) -> Iterator[float]:
+def _of_webp(data: bytes) -> Iterator[tuple[float, int]]:
     """https://developers.google.com/speed/webp/docs/riff_container#animation: 24 bits after x, y, width, height."""
     at = 12
     while at + 24 <= len(data):
         kind, size = struct.unpack_from("<4sI", data, at)
         if kind == b"ANMF":
-            yield int.from_bytes(data[at + 20 : at + 23], "little")
+            yield int.from_bytes(data[at + 20 : at + 23], "little"), at
         at += 8 + size + size % 2
 
 
-def _png_ms(data: bytes) -> Iterator[float]:
+def _of_png(data: bytes) -> Iterator[tuple[float, int]]:
     """https://www.w3.org/TR/png-3/#fcTL-chunk: numerator and denominator in seconds; a denominator of 0 is 100."""
     at = 8
     while at + 34 <= len(data):
         size, kind = struct.unpack_from(">I4s", data, at)
         if kind == b"fcTL":
             over, under = struct.unpack_from(">HH", data, at + 28)
-            yield 1000 * over / (under or 100)
+            yield 1000 * over / (under or 100), at
         at += 12 + size

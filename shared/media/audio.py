@@ -13,7 +13,7 @@ from av.packet import Packet
 
 from shared.errors import InvalidInput
 from shared.media.encoding import VideoFormat
-from shared.media.footage import AUDIO_DECODERS, SourceAudio
+from shared.media.footage import AUDIO_DECODERS, SourceAudio, audio_codec_of
 
 _COPIED: dict[VideoFormat, tuple[str, ...]] = {
     "mp4": ("aac", "mp3", "mp3float", "opus", "libopus"),
@@ -23,6 +23,16 @@ _ENCODERS: dict[VideoFormat, Literal["aac", "libopus"]] = {"mp4": "aac", "webm":
 _OPUS_RATE = 48_000
 _AAC_RATES = (48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000)
 _BIT_RATE = 160_000
+
+
+def check_sound(codec: str | None) -> None:
+    """Whether the sound of a video (`VideoInfo.audio_codec`) can be carried over; None for a silent one.
+
+    Raises:
+        InvalidInput: it cannot.
+    """
+    if codec not in (None, *AUDIO_DECODERS):
+        raise InvalidInput("the sound of the video is in a codec that is not read; send AAC, MP3, Opus or none")
 
 
 class AudioTrack:
@@ -37,9 +47,8 @@ class AudioTrack:
         Raises:
             InvalidInput: the sound can be neither copied nor decoded.
         """
-        name = source.stream.codec_context.name if source.stream.codec_context else "unknown"
-        if name not in AUDIO_DECODERS:
-            raise InvalidInput("the sound of the video is in a codec that is not read; send AAC, MP3, Opus or none")
+        name = audio_codec_of(source.stream)
+        check_sound(name)
         self._container, self._source = container, source
         if name in _COPIED[video_format]:
             self._stream = container.add_stream_from_template(source.stream)
@@ -56,7 +65,8 @@ class AudioTrack:
         self._next = packet
 
     def finish(self, end_s: Fraction) -> None:
-        """Write the rest, cut where the new video ends."""
+        """Write the rest, cut where the pictures of the new video end, or those of the source if they last longer."""
+        end_s = max(end_s, self._source.pictures_s)
         while (packet := self._next or next(self._packets, None)) and _span(packet)[0] < end_s:
             begins, ends = _span(packet)
             packet.duration = int((min(ends, end_s) - begins) / packet.time_base)

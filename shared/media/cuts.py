@@ -19,16 +19,27 @@ LEAST_GAIN = 0.05  # of contrast, from frame to frame in a flash
 EPSILON = 1e-6
 
 
-def is_cut(before: Pixels, after: Pixels) -> bool:
-    """Whether two neighbouring frames of one size, RGB (height, width, 3), show two scenes.
+class CutFinder:
+    """Finds the cuts of one video; a frame is reduced once, though it is in two pairs."""
 
-    Motion is no cut, and neither is a flash or a fade: there the picture stays the same but for its contrast and the
-    light that is added.
-    """
-    one, other = _small(before), _small(after)
-    if _exchanged(one, other) < LEAST_EXCHANGED or _shift(one, other) < LEAST_SHIFT:
-        return False
-    return not _is_change_of_light(one, other)
+    def __init__(self) -> None:
+        self._last: tuple[Pixels, Array] | None = None
+
+    def is_cut(self, before: Pixels, after: Pixels) -> bool:
+        """Whether two neighbouring frames of one size, RGB (height, width, 3), show two scenes.
+
+        Motion is no cut, and neither is a flash or a fade: there the picture stays the same but for its contrast and
+        the light that is added.
+        """
+        one, other = self._small(before), self._small(after)
+        if _exchanged(one, other) < LEAST_EXCHANGED or _shift(one, other) < LEAST_SHIFT:
+            return False
+        return not _is_change_of_light(one, other)
+
+    def _small(self, pixels: Pixels) -> Array:
+        if self._last is None or self._last[0] is not pixels:
+            self._last = pixels, _small(pixels)
+        return self._last[1]
 
 
 def _small(pixels: Pixels) -> Array:

@@ -14,7 +14,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 # The size is checked below, from the header, against a limit of our own; Pillow's would warn or raise before it.
 Image.MAX_IMAGE_PIXELS = None
 
-_UNREADABLE = (
+UNREADABLE = (
     OSError,
     SyntaxError,
     ValueError,
@@ -61,7 +61,7 @@ def decode_image(data: bytes, max_pixels: int) -> Decoded:
         raise InvalidInput("the image is empty; send its bytes")
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except _UNREADABLE as exc:
+    except UNREADABLE as exc:
         raise InvalidInput(
             f"the data is not an image that can be read, or ends inside its header; send {', '.join(FORMATS)}"
         ) from exc
@@ -71,8 +71,8 @@ def decode_image(data: bytes, max_pixels: int) -> Decoded:
         )
     try:
         truncated = _load(image)
-        return Decoded(plain(_upright(image)), truncated)
-    except _UNREADABLE as exc:
+        return Decoded(plain(upright(image, orientation(image))), truncated)
+    except UNREADABLE as exc:
         raise InvalidInput(f"the {image.format} image is damaged and cannot be read; save it anew") from exc
 
 
@@ -89,12 +89,18 @@ def _load(image: ImageFile.ImageFile) -> bool:
     return False
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def orientation(image: Image.Image) -> int:
+    """What EXIF says, 1 to 8; 1 where it is missing or broken."""
     try:
-        method = _UPRIGHT.get(image.getexif().get(_EXIF_ORIENTATION, 1))
-    except _UNREADABLE:  # a picture with broken EXIF is still a picture
-        return image
-    return image.transpose(method) if method is not None else image
+        found = image.getexif().get(_EXIF_ORIENTATION, 1)
+    except UNREADABLE:  # a picture with broken EXIF is still a picture
+        return 1
+    return found if found in range(1, 9) else 1
+
+
+def upright(image: Image.Image, orientation: int) -> Image.Image:
+    """The picture turned as EXIF's orientation says."""
+    return image.transpose(_UPRIGHT[orientation]) if orientation > 1 else image
 
 
 def plain(image: Image.Image) -> Image.Image:

@@ -26,6 +26,8 @@ os.putenv("SVT_LOG", "1")
 
 _H264_PRESETS = "ultrafast superfast veryfast faster fast medium slow slower veryslow"
 _NUMBERED = "0 1 2 3 4 5 6 7 8 9 10 11 12 13"
+_MOST_TERM = 1_000_000  # of a frame rate as a fraction, for its exact time base to fit into an MP4
+_MOST_SIDE = 65_535  # of a gif, in 16 bits
 _GIF_MOST_FPS = 50  # players show what is shorter than 20 ms for 100 ms
 
 
@@ -40,11 +42,12 @@ class _Codec:
     options: dict[str, str]
     multiple: int  # of pixels, that width and height must be
     least: int
+    most: tuple[int, int] = (_MOST_SIDE, _MOST_SIDE)  # width and height
 
 
 _CODECS: dict[VideoCodec, _Codec] = {
-    "h264": _Codec("libx264", 18, 51, "veryfast", tuple(_H264_PRESETS.split()), "preset", {}, 2, 2),
-    "av1": _Codec("libsvtav1", 35, 63, "10", tuple(_NUMBERED.split()), "preset", {}, 1, 4),
+    "h264": _Codec("libx264", 18, 51, "veryfast", tuple(_H264_PRESETS.split()), "preset", {}, 2, 2, (16_384, 16_384)),
+    "av1": _Codec("libsvtav1", 35, 63, "10", tuple(_NUMBERED.split()), "preset", {}, 1, 4, (16_384, 8_704)),
     "vp9": _Codec(
         *("libvpx-vp9", 32, 63, "8", tuple(_NUMBERED.split()[:10]), "cpu-used"),
         *({"deadline": "realtime", "row-mt": "1", "b": "0"}, 1, 1),
@@ -107,6 +110,25 @@ class Encoding:
             raise InvalidInput(
                 f"{float(fps):g} frames a second do not go into {self.format}; ask for {most} or fewer"
             )
+
+    def check_size(self, width: int, height: int) -> None:
+        """Whether the codec takes frames so large, in pixels.
+
+        Raises:
+            InvalidInput: it does not.
+        """
+        most = (_MOST_SIDE, _MOST_SIDE) if self.format == "gif" else self.parameters.most
+        if width > most[0] or height > most[1]:
+            name = "a gif" if self.format == "gif" else self.codec_name
+            raise InvalidInput(
+                f"frames of {width} x {height} do not go into {name}, which takes {most[0]} x {most[1]} at the most; "
+                "ask for smaller ones"
+            )
+
+
+def kept_rate(fps: Fraction) -> Fraction:
+    """The rate that a file can hold: exact where both its terms are at most a million, else to 1/1001."""
+    return fps if max(fps.numerator, fps.denominator) <= _MOST_TERM else fps.limit_denominator(1001)
 
 
 LOSSLESS = Encoding("mp4", lossless=True)

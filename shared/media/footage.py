@@ -1,8 +1,8 @@
 """Frames from the videos that FFmpeg reads, by the demuxers and decoders that a stranger's bytes may reach."""
 
 import io
-import itertools
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from typing import Literal, NamedTuple, NoReturn
 
@@ -21,6 +21,7 @@ from shared.errors import InvalidInput
 from shared.media.endings import is_cut
 from shared.media.frames import Frame, VideoInfo, VideoLimits
 from shared.media.rgb import UPRIGHT, orientation, rgb, turned
+from shared.media.timing import timing
 
 VIDEO_DECODERS = (
     *("h264", "hevc", "vp8", "vp9", "libvpx-vp9", "libdav1d", "av1", "mpeg4", "mpeg2video", "h263", "mjpeg"),
@@ -36,11 +37,15 @@ _LONGEST_LAST_FRAME_S = 1.0
 
 
 class SourceAudio(NamedTuple):
-    """The sound of a video, in a container opened for it alone; `start_s` is when the first picture is shown."""
+    """The sound of a video, in a container opened for it alone.
+
+    `start_s` is when the first picture is shown, and `pictures_s` how long they last from then on.
+    """
 
     container: InputContainer
     stream: AudioStream
     start_s: Fraction
+    pictures_s: Fraction
 
 
 def _open_nothing(url: str, flags: int, options: dict[str, str]) -> NoReturn:
@@ -72,6 +77,11 @@ def _opened(data: bytes, demuxer: str, limits: VideoLimits) -> InputContainer:
         raise InvalidInput("the video is damaged, or ends inside its header; save it anew and send it whole") from exc
 
 
+def audio_codec_of(stream: AudioStream) -> str:
+    """Its name, as FFmpeg has it; "unknown" where it does not know it."""
+    return stream.codec_context.name if stream.codec_context else "unknown"
+
+
 class Footage:
     """A video in one of FFmpeg's containers; every iteration opens it anew."""
 
@@ -89,15 +99,25 @@ class Footage:
             limits.check_size(stream.width, stream.height)
             self._seconds = _seconds(container, stream)
             limits.check_length(stream.frames, self._seconds or 0.0)
-            self._fps = stream.average_rate or stream.guessed_rate or Fraction(25)
-            self._frames = stream.frames or None
-            is_constant, has_audio = _is_constant(stream, demuxer), bool(container.streams.audio)
+            audio_codec = audio_codec_of(container.streams.audio[0]) if container.streams.audio else None
+            times = timing(container, stream, demuxer, limits)
+        self._fps, self._shown_s = times.fps, times.seconds
         self._start_s = Fraction(0)
         first = next(self.frames(), None)
         if first is None:
             raise InvalidInput("no frame of the video can be decoded; it is empty or damaged: save it anew")
         height, width, _ = first.pixels.shape
-        self.info = VideoInfo(width, height, self._fps, self._frames, self._seconds, has_audio, demuxer, is_constant)
+        self.info = VideoInfo(
+            width=width,
+            height=height,
+            fps=times.fps,
+            frames=times.frames,
+            seconds=self._seconds if times.seconds is None else times.seconds,
+            has_audio=audio_codec is not None,
+            container=demuxer,
+            is_constant=times.is_constant,
+            audio_codec=audio_codec,
+        )
 
     def frames(self) -> Iterator[Frame]:
         """The frames that can be decoded; `truncated` is set where some are missing or damaged."""
@@ -107,9 +127,11 @@ class Footage:
             upright, size = UPRIGHT, (0, 0)
             for decoded in self._decoded(container, stream):
                 decoded.time_base = stream.time_base  # left out of what a decoder held back to the end
+                if self._demuxer == "avi":
+                    decoded.pts = decoded.dts  # it counts packets, which are not in the order of being shown
                 if not count:
                     upright, size = orientation(decoded), (decoded.width, decoded.height)
-                    self._start_s = _time(decoded) or Fraction(0)
+                    self._start_s = Fraction(0) if self._demuxer == "avi" else _time(decoded) or Fraction(0)
                 self.truncated |= decoded.is_corrupt
                 time_s, count = clock.after(decoded), count + 1
                 yield Frame(turned(rgb(decoded, size, reformatter), upright), time_s)
@@ -120,9 +142,16 @@ class Footage:
         """The first audio stream, in a container of its own that the caller closes."""
         container = _opened(self._data, self._demuxer, self._limits)
         if container.streams.audio:
-            return SourceAudio(container, container.streams.audio[0], self._start_s)
+            return SourceAudio(container, container.streams.audio[0], self._start_s, Fraction(self._shown_s or 0))
         container.close()
         return None
+
+    def packet_bytes(self) -> list[int]:
+        """How many bytes each packet has, in the order of the file; those after damage are left out."""
+        found = list[int]()
+        with _opened(self._data, self._demuxer, self._limits) as container, suppress(av.FFmpegError, OSError):
+            found.extend(packet.size for packet in container.demux(_video_stream(container)) if packet.size)
+        return found
 
     def _decoded(self, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
         decoder, packets = _decoder(stream, self._limits), 0
@@ -213,12 +242,3 @@ def _seconds(container: InputContainer, stream: VideoStream) -> float | None:
         return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
     except ValueError:
         return None if container.duration is None else container.duration / av.time_base
-
-
-def _is_constant(stream: VideoStream, demuxer: str) -> bool | None:
-    """By the index of an MP4, which has every frame; others' have the key frames, or are estimates."""
-    if demuxer != "mov" or not stream.frames or len(stream.index_entries) != stream.frames:
-        return None
-    times = sorted(entry.timestamp for entry in stream.index_entries)
-    gaps = [after - before for before, after in itertools.pairwise(times)]
-    return not gaps or max(gaps) - min(gaps) <= 1

@@ -27,11 +27,12 @@ class VideoInfo:
     width: int
     height: int
     fps: Fraction  # the average; 1 for a single picture
-    frames: int | None  # as the header says
-    seconds: float | None  # as the header says
+    frames: int | None
+    seconds: float | None  # to the end of the last frame, which lasts as long as the average one where nothing tells
     has_audio: bool
     container: str
     is_constant: bool | None  # whether all frames last equally long; None where only decoding would tell
+    audio_codec: str | None = None  # as FFmpeg names it; "unknown" where it does not
 
 
 @dataclass(frozen=True)

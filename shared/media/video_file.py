@@ -62,6 +62,10 @@ class VideoFile:
             self._limits.check_length(count, frame.time_s)
             yield frame
 
+    def packet_bytes(self) -> list[int]:
+        """How many bytes each of the frames takes in the file, about in their order; nothing is decoded."""
+        return self._source.packet_bytes()
+
     def audio(self) -> SourceAudio | None:
         """The sound, in a container that the caller closes; None where there is none."""
         return self._source.audio() if isinstance(self._source, Footage) else None

@@ -1,22 +1,32 @@
 """Pictures of one size, made into a video file beside the work that makes them."""
 
+import errno
 import hashlib
+import os
 import queue
 import tempfile
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 import av
 from av.container import OutputContainer
 
-from shared.errors import Internal, JobError, ResultTooLarge
+from shared.errors import Internal, ResultTooLarge
 from shared.media.audio import AudioTrack
-from shared.media.encoding import LOSSLESS, MEDIA_TYPES, Encoding, VideoCodec, VideoFormat, encoder_into, padding
+from shared.media.encoding import (
+    LOSSLESS,
+    MEDIA_TYPES,
+    Encoding,
+    VideoCodec,
+    VideoFormat,
+    encoder_into,
+    kept_rate,
+    padding,
+)
 from shared.media.frames import Pixels
 from shared.media.sizes import in_words
 from shared.media.video_file import VideoFile
@@ -24,7 +34,7 @@ from shared.media.video_file import VideoFile
 __all__ = ["LOSSLESS", "EncodedVideo", "Encoding", "VideoCodec", "VideoFormat", "VideoWriter"]
 
 _WAITING = 8  # frames between the work and the encoder
-_MOST_TERM = 1_000_000  # of a frame rate as a fraction, for its exact time base to fit into an MP4
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.ENOENT)
 
 
 @dataclass(frozen=True)
@@ -68,12 +78,12 @@ class VideoWriter:
             most_bytes: the file may not grow beyond.
 
         Raises:
-            InvalidInput: the format does not hold the rate, or the sound cannot be read.
+            InvalidInput: the format does not hold the rate or the size, or the sound cannot be read.
             Internal: the temporary file cannot be written.
         """
-        exact = max(fps.numerator, fps.denominator) <= _MOST_TERM
-        self.fps = fps if exact else fps.limit_denominator(1001)
+        self.fps = kept_rate(fps)
         encoding.check_rate(self.fps)
+        encoding.check_size(width, height)
         self.width, self.height, self.encoding = width, height, encoding
         self._most_bytes = most_bytes
         self._frames, self._given = 0, 0
@@ -82,11 +92,12 @@ class VideoWriter:
         self._error: BaseException | None = None
         self._dropped = False
         self._queue: queue.Queue[Pixels | None] = queue.Queue(_WAITING)
-        self._path = _temporary_file(encoding.format)
+        self._file = _temporary_file()
         try:
             self._open(audio)
         except BaseException:
             self._clear()
+            self._file.close()
             raise
         self._thread = threading.Thread(target=self._run, name="video-encoder", daemon=True)
         self._thread.start()
@@ -120,11 +131,10 @@ class VideoWriter:
         try:
             self._end()
             self._check()
-            data = self._path.read_bytes()
-        except OSError as exc:
-            raise _unwritable() from exc
+            self._file.seek(0)
+            data = self._file.read()
         finally:
-            self._path.unlink(missing_ok=True)
+            self._close_file()
         columns, rows = padding(self.width, self.height, self.encoding)
         return EncodedVideo(
             data=data,
@@ -141,7 +151,7 @@ class VideoWriter:
         """Drop everything: no thread and no file stay behind. Harmless after `finish`, and when repeated."""
         self._dropped = True
         self._end()
-        self._path.unlink(missing_ok=True)
+        self._close_file()
 
     def __enter__(self) -> Self:
         return self
@@ -155,20 +165,21 @@ class VideoWriter:
 
     def _open(self, audio: VideoFile | None) -> None:
         try:
-            self._container = _container(self._path, self.fps, self.encoding.format)
+            self._container = _container(self._file, self.fps, self.encoding.format)
             self._encoder = encoder_into(self._container, self.width, self.height, self.fps, self.encoding)
             source = audio.audio() if audio and self.encoding.format != "gif" else None
             if source:
                 self._track = AudioTrack(self._container, source, self.encoding.format)
             self._container.start_encoding()
-        except (av.FFmpegError, OSError) as exc:
-            raise _unwritable() from exc
+        except OSError as exc:
+            _blame_disk(exc)
+            raise
 
     def _check(self) -> None:
-        if isinstance(self._error, JobError):
-            raise self._error
+        if isinstance(self._error, OSError):
+            _blame_disk(self._error)
         if self._error is not None:
-            raise _unwritable() from self._error
+            raise self._error
 
     def _end(self) -> None:
         if self._thread.is_alive():
@@ -192,7 +203,8 @@ class VideoWriter:
                 self._close()
             else:
                 self._add(pixels)
-            size = self._path.stat().st_size
+            self._file.flush()
+            size = os.fstat(self._file.fileno()).st_size
             if self._most_bytes is not None and size > self._most_bytes:
                 raise _too_large(self._frames, self._most_bytes)
         except Exception as exc:  # noqa: BLE001 it belongs to who writes, and is raised there
@@ -212,35 +224,68 @@ class VideoWriter:
         self._container.close()
 
     def _clear(self) -> None:
-        """Close what is open; a file that failed or is not wanted goes."""
+        """Close what writes into the file."""
         with suppress(av.FFmpegError, OSError, AttributeError):
             self._container.close()
         if self._track:
             self._track.close()
-        if self._error is not None or self._dropped or not self._frames:
-            self._path.unlink(missing_ok=True)
+
+    def _close_file(self) -> None:
+        with suppress(OSError):  # what could not be written before cannot be now
+            self._file.close()
 
 
-def _temporary_file(video_format: VideoFormat) -> Path:
+class _Again:
+    """A second reader of a file that is being written, at a place of its own."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._at = file, 0
+
+    def read(self, size: int) -> bytes:
+        """The next bytes, of all that has been written."""
+        self._file.flush()
+        data = os.pread(self._file.fileno(), size, self._at)
+        self._at += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go on elsewhere."""
+        begins = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: os.fstat(self._file.fileno()).st_size}
+        self._at = begins[whence] + offset
+        return self._at
+
+    def tell(self) -> int:
+        """Where it is."""
+        return self._at
+
+
+def _temporary_file() -> BinaryIO:
+    """A file without a name: it goes with this process, however that ends."""
     try:
-        with tempfile.NamedTemporaryFile(prefix="video-", suffix=f".{video_format}", delete=False) as file:
-            return Path(file.name)
+        return tempfile.TemporaryFile()
     except OSError as exc:
-        raise _unwritable() from exc
+        _blame_disk(exc)
+        raise
 
 
-def _container(path: Path, fps: Fraction, video_format: VideoFormat) -> OutputContainer:
-    """A file, since an MP4's index can only be moved to its front by reading it again."""
+def _container(file: BinaryIO, fps: Fraction, video_format: VideoFormat) -> OutputContainer:
+    """On disk, since an MP4's index can only be moved to its front by reading the file again."""
     options = {"gif": {"loop": "0"}, "webm": {}, "mp4": {}}[video_format]
     if video_format == "mp4":
         # A whole number of frames in the clock of the file as a whole too, which is in ms else.
         clock = fps.numerator * -(-1000 // fps.numerator)
         options = {"movflags": "+faststart", "movie_timescale": str(clock)}
-    return av.open(str(path), "w", format=video_format, container_options=options)
+    return av.open(
+        file, "w", format=video_format, container_options=options, io_open=lambda url, flags, options: _Again(file)
+    )
 
 
-def _unwritable() -> Internal:
-    return Internal("the video cannot be written to the worker's temporary folder: it is full, or read-only")
+def _blame_disk(error: OSError) -> None:
+    """Say so where the temporary folder is to blame; FFmpeg has errors of other kinds, which it is not to hide."""
+    if error.errno in _NO_ROOM:
+        raise Internal(
+            "the video cannot be written to the worker's temporary folder: it is full, or read-only"
+        ) from error
 
 
 def _too_large(frames: int, most_bytes: int) -> ResultTooLarge:

@@ -38,20 +38,9 @@ class Interpolator:
         self.device = device
         self._most_pixels = most_pixels
 
-    @property
     def most_pixels(self) -> int:
-        """How many pixels are drawn at once now."""
-        if self._most_pixels is None:
-            self._most_pixels = _pixels_that_fit(self.film.sizes.filters, self.device)
-        return self._most_pixels
-
-    def shrink(self) -> bool:
-        """Draw half as many pixels at once from now on; False where that were too few."""
-        if self.most_pixels < 2 * LEAST_PIXELS:
-            return False
-        self._most_pixels = self.most_pixels // 2
-        free_memory()
-        return True
+        """How many pixels can be drawn at once now."""
+        return self._most_pixels or _pixels_that_fit(self.film.sizes.filters, self.device)
 
     def clip(self, check: Callable[[], None]) -> "Clip":
         """One video's run through the network; `check` is called between pieces of work, and may raise."""
@@ -64,7 +53,8 @@ def _pixels_that_fit(filters: int, device: "Device") -> int:
         return PIXELS_ON_CPU
     import torch
 
-    free, _ = torch.cuda.mem_get_info()
+    # what torch keeps for itself is free for the next run
+    free = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
     fits = int(free * 0.8) // (BYTES_PER_PIXEL * filters)
     return max(LEAST_PIXELS, 1 << (fits.bit_length() - 1))
 
@@ -83,11 +73,15 @@ class Frame:
 
 
 class Clip:
-    """One video's run through the network, pair by pair; the later frame's features are kept for the next pair."""
+    """One video's run through the network, pair by pair; the later frame's features are kept for the next pair.
+
+    Where memory runs out, it is drawn in smaller tiles to its end; the next video begins anew.
+    """
 
     def __init__(self, model: Interpolator, check: Callable[[], None]) -> None:
         self._model = model
         self._check = check
+        self._most_pixels = model.most_pixels()
         self._latest: tuple[Pixels, Frame] | None = None
 
     def between(self, first: Pixels, last: Pixels, times: Sequence[Fraction]) -> Iterator[Pixels]:
@@ -136,13 +130,21 @@ class Clip:
 
         try:
             with torch.inference_mode():
-                if first.image[0, 0].numel() <= self._model.most_pixels:
+                if first.image[0, 0].numel() <= self._most_pixels:
                     return self._whole(first, last, time)
                 return self._tiled(first.image, last.image, time)
         except (RuntimeError, MemoryError) as exc:
-            if classify(exc) != "out_of_memory" or not self._model.shrink():
+            if classify(exc) != "out_of_memory" or not self._shrink():
                 raise
         return None  # outside of the handler, whose error holds on to what filled the memory
+
+    def _shrink(self) -> bool:
+        """Draw half as many pixels at once from now on; False where that were too few."""
+        if self._most_pixels < 2 * LEAST_PIXELS:
+            return False
+        self._most_pixels //= 2
+        free_memory()
+        return True
 
     def _whole(self, first: Frame, last: Frame, time: float) -> "Tensor":
         one, other = self._encoded(first), self._encoded(last)
@@ -165,9 +167,7 @@ class Clip:
     def _tiled(self, first: "Tensor", last: "Tensor", time: float) -> "Tensor":
         film = self._model.film
         drawn = first.new_zeros(first.shape).float()  # many tiles are added up
-        parts = tiles(
-            *first.shape[2:], most_pixels=self._model.most_pixels, multiple=film.sizes.multiple, context=CONTEXT
-        )
+        parts = tiles(*first.shape[2:], most_pixels=self._most_pixels, multiple=film.sizes.multiple, context=CONTEXT)
         for tile in parts:
             self._check()
             one, other = (film.encode(tile.cut(image)) for image in (first, last))

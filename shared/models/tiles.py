@@ -13,11 +13,11 @@ from torch import Tensor
 
 from shared.device import classify, free_memory
 from shared.errors import OutOfMemory
+from shared.media.frames import Pixels
 
 if TYPE_CHECKING:
     from shared.device import Device
 
-Pixels = NDArray[np.uint8]
 OnTile = Callable[[int, int], None]
 
 UNIT = 4  # tiles begin at multiples of it, as networks that make one pixel of several want

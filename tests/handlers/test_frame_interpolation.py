@@ -1,19 +1,22 @@
 """frame-interpolation: how many frames, at which times, what is passed through, cuts, stops; and the demo model."""
 
+import io
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from handlers.frame_interpolation import FrameInterpolationParams, handler
+from handlers.frame_interpolation import FrameInterpolationParams, check, handler
 from shared.device import Device
 from shared.errors import Cancelled, InvalidInput
 from shared.media.frames import Pixels
 from shared.media.video_file import VideoFile
+from shared.media.video_writer import Encoding, VideoWriter
 from shared.models.interpolator import Interpolator
 from templates.demo_models.measure_interpolation import CHECKPOINT, centroid, share
 from templates.demo_models.train.motion import Motion
@@ -61,7 +64,7 @@ def shades(film: Film) -> list[float]:
         ({"target_fps": 6}, 6, 3),
         ({"in_between": 3}, 48, 17),
         ({"fps": 24}, 48, 9),
-        ({"fps": 15, "target_fps": 29.97}, Fraction(2997, 100), 8),
+        ({"fps": 15, "target_fps": 29.97}, Fraction(30000, 1001), 8),
     ],
     ids=str,
 )
@@ -108,7 +111,6 @@ def test_a_fractional_rate_is_kept_exactly(blend: Interpolator) -> None:
 def test_times_that_the_container_rounds_are_taken_as_they_were_meant(blend: Interpolator) -> None:
     """Matroska has milliseconds; every second frame of the result is a frame of the source."""
     source = video(10, Fraction(24), container="matroska")
-    assert source.info.is_constant is None
     film, _ = run(blend, video=source, factor=2)
     assert len(film.frames) == 19
     for frame, read in zip(film.frames[::2], source.frames(), strict=True):
@@ -190,10 +192,66 @@ def test_a_single_frame_stays_one(blend: Interpolator) -> None:
     assert len(film.frames) == 1
 
 
-def test_pictures_of_two_sizes_are_refused(blend: Interpolator) -> None:
-    images = [*greys(2), Image.new("RGB", (24, 32))]
-    with pytest.raises(InvalidInput, match="image 3 has 24 x 32 pixels, and the first 32 x 24"):
-        run(blend, images=images)
+@pytest.mark.parametrize(("fps", "target"), [(30, 59.94), (30, 29.97), (24, 23.976), (24, 47.952)])
+def test_a_rate_as_people_type_it_keeps_the_sources_frames(blend: Interpolator, fps: int, target: float) -> None:
+    """29.97 frames a second are 30000/1001, so each frame of the source is one of the result."""
+    source = video(9, Fraction(fps * 1000, 1001))
+    film, _ = run(blend, video=source, target_fps=target)
+    times = round(target / fps)
+    assert len(film.frames) == 8 * times + 1
+    for frame, read in zip(film.frames[::times], source.frames(), strict=True):
+        assert np.array_equal(frame, read.pixels)
+
+
+def test_what_a_browser_recorded_is_drawn_to_its_end(blend: Interpolator) -> None:
+    """WebM of unknown length, whose steps are known all the same."""
+    source = video(10, Fraction(12), container="webm", codec="libvpx-vp9", container_options={"live": "1"})
+    film, ctx = run(blend, video=source)
+    assert ctx.steps == [(step, 19) for step in range(1, 20)]
+    assert len(film.frames) == 19
+
+
+REFUSED = [
+    ({"images": [*greys(2), Image.new("RGB", (24, 32))]}, "image 3 has 24 x 32 pixels, and the first 32 x 24"),
+    ({"images": greys(2), "target_fps": 60, "video_format": "gif"}, "60 frames a second do not go into gif"),
+    ({"images": [Image.new("RGB", (20_000, 2))] * 2}, "frames of 20000 x 2 do not go into h264"),
+    ({"images": greys(32), "fps": 0.1, "target_fps": 120}, r"would have 37,201 frames; 36,000 are the most"),
+]
+
+
+@pytest.mark.parametrize(("given", "complaint"), REFUSED, ids=["sizes", "rate", "side", "frames"])
+def test_what_cannot_be_drawn_is_refused_before_the_device(given: dict[str, Any], complaint: str) -> None:
+    for refused in (check, handler.expected_bytes):
+        assert refused is not None
+        with pytest.raises(InvalidInput, match=complaint):
+            refused(FrameInterpolationParams(**given))
+
+
+def test_unreadable_sound_is_refused_before_the_device_unless_it_is_dropped() -> None:
+    source = video(3, Fraction(12), container="matroska", audio="mp2")
+    with pytest.raises(InvalidInput, match="codec that is not read; send AAC"):
+        check(FrameInterpolationParams(video=source))
+    check(FrameInterpolationParams(video=source, video_format="gif"))
+
+
+def test_the_sound_lasts_as_long_as_the_source(blend: Interpolator) -> None:
+    """Though the result ends with the source's last frame, 1/48 s after it begins."""
+    source = video(12, Fraction(12), audio="aac", audio_s=3.0)
+    film, _ = run(blend, video=source, in_between=3)
+    writer = VideoWriter(32, 24, film.fps, Encoding("mp4"), audio=source)
+    for frame in film.frames:
+        writer.write(frame)
+    with av.open(io.BytesIO(writer.finish().data), "r") as made:
+        samples = sum(frame.samples for frame in made.decode(audio=0))
+    assert len(film.frames) == 45
+    assert samples / 48_000 == pytest.approx(1.0, abs=0.03)
+
+
+def test_pictures_of_two_sizes_reach_no_model(blend: Interpolator) -> None:
+    ctx = Recorder()
+    with pytest.raises(InvalidInput, match="image 3 has"):
+        handler.run(blend, FrameInterpolationParams(images=[*greys(2), Image.new("RGB", (24, 32))]), ctx)
+    assert not ctx.films
 
 
 @pytest.mark.parametrize(
@@ -221,17 +279,17 @@ def test_parameters_that_contradict_each_other_are_refused(given: dict[str, Any]
         FrameInterpolationParams(**given)
 
 
-@pytest.mark.parametrize(("fps", "new"), [(12, 24), (23.9, 24), (24, 48), (30, 60), (60, 120)])
+@pytest.mark.parametrize(("fps", "new"), [(12, 24), (16, 24), (23.9, 47.8), (24, 48), (30, 60), (60, 120)])
 def test_without_a_rate_it_is_24_or_twice_the_sources(fps: float, new: float) -> None:
     params = FrameInterpolationParams(images=greys(2))
-    assert params.new_fps(Fraction(fps).limit_denominator(10)) == new
+    assert params.new_fps(Fraction(fps).limit_denominator(10)) == Fraction(new).limit_denominator(10)
 
 
 def test_what_a_video_will_take_is_foretold() -> None:
     assert handler.expected_bytes is not None
     params = FrameInterpolationParams(video=video(5, Fraction(12)))
-    assert handler.expected_bytes(params) > 500
-    assert handler.expected_bytes(FrameInterpolationParams(images=greys(2))) == 0
+    assert handler.expected_bytes(params, lambda: None) > 500
+    assert handler.expected_bytes(FrameInterpolationParams(images=greys(2)), lambda: None) == 0
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from safetensors.torch import save_file
 
 from handlers import upscale
-from handlers.upscale import UpscaleParams, handler, load, paced
+from handlers.upscale import UpscaleParams, expected_bytes, handler, load, paced
 from shared.device import Device
 from shared.errors import Cancelled, InvalidInput
 from shared.media.frames import Frame, VideoInfo
@@ -198,9 +198,9 @@ def test_frames_that_last_unequally_stay_beside_their_sound(times_s: list[float]
     assert [(int(pixels[0, 0, 0]), times) for pixels, times in found] == [(n, k) for n, k in enumerate(shown) if k]
 
 
-def test_of_a_video_known_to_be_constant_every_frame_is_shown_once() -> None:
-    found = paced(Timed(10, [0.0, 0.04, 0.08], is_constant=True))  # type: ignore[arg-type]
-    assert [times for _, times in found] == [1, 1, 1]
+def test_holes_of_a_video_known_to_be_constant_show_the_frame_before_them() -> None:
+    found = paced(Timed(10, [0.0, 0.1, 0.4, 0.5], is_constant=True))  # type: ignore[arg-type]
+    assert [times for _, times in found] == [1, 3, 1, 1]
 
 
 def test_exactly_one_of_image_and_video_is_given() -> None:
@@ -262,10 +262,48 @@ def test_livepeers_fields_are_taken() -> None:
     assert UpscaleParams(image=data_url(file.getvalue(), "image/png"), **sent).guidance_scale == 7.5
 
 
-def test_a_video_foretells_its_size_and_an_image_does_not() -> None:
-    assert handler.expected_bytes is not None
-    small, large = (
-        handler.expected_bytes(UpscaleParams(video=VideoInput(video(10)), scale=scale)) for scale in (2, 4)
-    )
-    assert 0 < small < large
-    assert handler.expected_bytes(UpscaleParams(image=PICTURE)) == 0
+def test_a_video_and_an_image_foretell_their_size() -> None:
+    noise = Image.effect_noise((400, 400), 100).convert("RGB")
+    writer = VideoWriter(400, 400, Fraction(12), Encoding("mp4"))
+    for turn in Image.Transpose:
+        writer.write(np.asarray(noise.transpose(turn)))
+    rough = VideoInput(VideoFile(writer.finish().data, LIMITS))
+    given: dict[str, Any]
+    for given in ({"video": rough}, {"image": noise}):
+        own, double, fourfold = (expected_bytes(UpscaleParams(**given, scale=scale)) for scale in (None, 2, 4))
+        assert 0 < own < double < fourfold
+    assert expected_bytes(UpscaleParams(image=noise, scale=4)) > 2_000_000
+    assert expected_bytes(UpscaleParams(image=noise, scale=4, image_format="jpeg")) < 2_000_000
+
+
+def test_sizes_that_are_too_large_for_any_network_are_refused_before_anything_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def check() -> None:
+        raise AssertionError("a frame was looked at")
+
+    with pytest.raises(InvalidInput, match=r"would be 8200 x 32; 8192 a side"):
+        expected_bytes(UpscaleParams(video=VideoInput(video(1, width=4100, height=16)), scale=2), check)
+    monkeypatch.setattr(upscale, "MAX_PIXELS", 10_000)
+    with pytest.raises(InvalidInput, match=r"51 x 50 pixels would become 10,200, which is more than 10,000"):
+        expected_bytes(UpscaleParams(image=PICTURE.resize((51, 50)), scale=2), check)
+    with pytest.raises(InvalidInput, match=r"52 x 50 pixels would become 10,400"):
+        expected_bytes(UpscaleParams(video=VideoInput(video(1, width=52, height=50)), scale=2), check)
+
+
+def test_a_rate_that_the_format_does_not_hold_is_refused_before_the_network_runs(repeats: Upscaler) -> None:
+    params = UpscaleParams(video=VideoInput(video(3, fps=Fraction(60))), video_format="gif")
+    with pytest.raises(InvalidInput, match="60 frames a second do not go into gif"):
+        expected_bytes(params)
+    ctx = Recorder()
+    with pytest.raises(InvalidInput, match="60 frames a second do not go into gif"):
+        handler.run(repeats, params, ctx)
+    assert ctx.films == []
+
+
+def test_a_stop_lands_while_a_videos_size_is_foretold() -> None:
+    def stop() -> None:
+        raise Cancelled("asked")
+
+    with pytest.raises(Cancelled):
+        expected_bytes(UpscaleParams(video=VideoInput(video(10))), stop)

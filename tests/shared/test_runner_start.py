@@ -25,7 +25,10 @@ def test_a_worker_of_one_pipeline_needs_no_name(models: Path) -> None:
 
 
 def test_serves_what_has_a_model_and_what_needs_none(runner: Runner) -> None:
-    assert runner.planner.pipelines == ["text-to-image", "image-to-image", "trouble", "diptych", "mirror", "paint"]
+    assert runner.planner.pipelines == [
+        *("text-to-image", "image-to-image", "trouble"),
+        *("diptych", "mirror", "paint", "workflow"),
+    ]
 
 
 def test_a_worker_without_models_imports_no_torch(tmp_path: Path) -> None:

@@ -28,4 +28,4 @@ def run(model: None, params: FilmNoiseParams, ctx: Context) -> None:
             ctx.step(n + 1, params.num_frames)
 
 
-handler = Handler(params=FilmNoiseParams, run=run, expected_bytes=lambda params: params.foretold)
+handler = Handler(params=FilmNoiseParams, run=run, expected_bytes=lambda params, between: params.foretold)

@@ -5,13 +5,18 @@ import itertools
 import numpy as np
 import pytest
 
-from shared.media.cuts import is_cut
+from shared.media import cuts
+from shared.media.cuts import CutFinder
 from shared.media.frames import Pixels
 from templates.demo_models.train import shapes
 from templates.demo_models.train.motion import Motion, random_motion
 from templates.demo_models.train.shapes import Scene
 
 PAIRS = 100
+
+
+def is_cut(before: Pixels, after: Pixels) -> bool:
+    return CutFinder().is_cut(before, after)
 
 
 def motions(*, textured: bool, way: tuple[float, float] = (0.05, 0.4)) -> list[Motion]:
@@ -77,3 +82,19 @@ def test_grain_is_no_cut() -> None:
     rng = np.random.default_rng(3)
     before, after = rng.integers(0, 256, (2, 90, 160, 3), dtype=np.uint8)
     assert not is_cut(before, after)
+
+
+def test_a_frame_is_reduced_once_though_it_is_in_two_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    reduced: list[int] = []
+
+    def counted(pixels: Pixels) -> cuts.Array:
+        reduced.append(id(pixels))
+        return small(pixels)
+
+    small = cuts._small
+    monkeypatch.setattr(cuts, "_small", counted)
+    finder = CutFinder()
+    frames = [np.full((8, 8, 3), colour, np.uint8) for colour in ((220, 40, 40), (220, 40, 40), (45, 75, 220))]
+    found = [finder.is_cut(before, after) for before, after in itertools.pairwise(frames)]
+    assert found == [False, True]
+    assert reduced == [id(frame) for frame in frames]

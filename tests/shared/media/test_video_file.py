@@ -88,10 +88,77 @@ def test_the_header_is_known_before_the_frames() -> None:
     assert (info.has_audio, info.container, info.is_constant) == (True, "mov", True)
 
 
-def test_webm_counts_no_frames() -> None:
-    info = VideoFile(video_of(counting(32, 32, 12), "webm", "libvpx-vp9"), LIMITS).info
+@pytest.mark.parametrize(
+    ("container", "codec", "options"),
+    [
+        ("webm", "libvpx-vp9", {}),
+        ("webm", "libvpx", {"live": "1"}),
+        ("avi", "mpeg4", {}),
+        ("mp4", "libx264", {"movflags": "frag_keyframe+empty_moov"}),
+    ],
+    ids=str,
+)
+def test_where_the_header_counts_no_frames_the_packets_do(
+    container: str, codec: str, options: dict[str, str]
+) -> None:
+    """With `live` it does not even say how long the video is, as browsers record it."""
+    data = video_of(counting(32, 32, 12), container, codec, container_options=options)
+    info = VideoFile(data, LIMITS).info
 
-    assert (info.frames, info.seconds, info.has_audio, info.is_constant) == (None, 0.5, False, None)
+    assert (info.frames, info.fps, info.has_audio, info.is_constant) == (12, Fraction(24), False, True)
+    assert info.seconds == pytest.approx(0.5, abs=1e-3)
+
+
+def test_where_the_header_says_nothing_the_packets_are_held_against_the_limits() -> None:
+    data = video_of(counting(32, 32, 12), "webm", "libvpx-vp9", container_options={"live": "1"})
+
+    for too_low in (limits(max_frames=11), limits(max_seconds=0.4)):
+        with pytest.raises(MediaTooLarge):
+            VideoFile(data, too_low)
+
+
+def test_a_rate_that_the_frames_contradict_is_not_believed() -> None:
+    """A thousand a second by the header, seven in a second and a half by their times."""
+    ticks = [0, 250, 480, 760, 1000, 1250, 1500]
+    info = VideoFile(video_of(counting(32, 32, 7), "webm", "libvpx", fps=Fraction(1000), pts=ticks), LIMITS).info
+
+    assert (info.fps, info.frames, info.is_constant) == (Fraction(4), 7, False)
+
+
+def test_a_rate_is_believed_though_a_few_frames_last_long() -> None:
+    info = VideoFile(video_of(counting(32, 32, 6), "matroska", pts=[0, 1, 2, 3, 4, 60]), LIMITS).info
+
+    assert (info.fps, info.is_constant) == (Fraction(24), False)
+
+
+def test_a_rate_of_a_few_frames_is_not_believed_where_the_rest_would_be_too_many() -> None:
+    data = video_of(counting(32, 32, 5), "webm", "libvpx", fps=Fraction(1000), pts=[0, 1, 2, 3, 4000])
+
+    assert VideoFile(data, LIMITS).info.fps == 1
+
+
+def test_a_last_frame_that_lasts_long_leaves_the_rate_of_the_others() -> None:
+    whole = video_of(counting(32, 32, 8), options={"bf": "0"})
+    assert VideoFile(whole, LIMITS).info.fps == Fraction(24)
+    stts = whole.index(b"stts") + 8  # how many runs; the first one's count and duration
+    runs, count, ticks = struct.unpack_from(">III", whole, stts)
+    assert (runs, count) == (1, 8)
+    longer = struct.pack(">IIIII", 2, 7, ticks, 1, 12 * ticks)
+    grown = bytearray(whole[:stts] + longer + whole[stts + 12 :])
+    for box in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stts"):
+        start = grown.index(box) - 4
+        grown[start : start + 4] = struct.pack(">I", struct.unpack_from(">I", grown, start)[0] + 8)
+
+    info = VideoFile(bytes(grown), LIMITS).info
+
+    assert (info.frames, info.fps, info.is_constant) == (8, Fraction(24), True)
+
+
+@pytest.mark.parametrize(("audio", "named"), [(None, None), ("aac", "aac"), ("mp2", "mp2")])
+def test_the_codec_of_the_sound_is_known_before_the_frames(audio: str | None, named: str | None) -> None:
+    info = VideoFile(video_of(counting(32, 32, 3), "matroska", audio=audio), LIMITS).info
+
+    assert (info.audio_codec, info.has_audio) == (named, audio is not None)
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
@@ -115,6 +182,16 @@ def test_times_follow_the_file_where_the_rate_varies() -> None:
 
     assert [frame.time_s for frame in video.frames()] == pytest.approx([tick / 25 for tick in ticks])
     assert video.info.is_constant is False
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_times_of_an_avi_are_in_the_order_of_being_shown(codec: str) -> None:
+    data = video_of(counting(32, 32, 12), "avi", codec, options={"bf": "2"})
+
+    frames = list(VideoFile(data, LIMITS).frames())
+
+    assert numbers(frame.pixels for frame in frames) == list(range(12))
+    assert [frame.time_s * 24 for frame in frames] == pytest.approx(list(range(12)))
 
 
 def test_times_start_at_zero() -> None:
@@ -298,16 +375,15 @@ def test_animations_have_limits_too(image_format: str) -> None:
             VideoFile(data, limits(**{field: limit}))
 
 
-def test_a_header_that_says_too_little_is_caught_while_decoding() -> None:
+def test_a_header_that_says_too_little_is_caught_by_its_packets() -> None:
     whole = video_of(counting(32, 32, 20), "webm", "libvpx-vp9")
     at = whole.index(b"\x44\x89\x88") + 3  # Duration, a float of 8 bytes
     short = whole[:at] + struct.pack(">d", 100.0) + whole[at + 8 :]
     short = re.sub(rb"00:00:00\.8\d{8}", b"00:00:00.100000000", short)
 
     for too_low in (limits(max_frames=10), limits(max_seconds=0.5)):
-        video = VideoFile(short, too_low)
         with pytest.raises(MediaTooLarge):
-            list(video.frames())
+            VideoFile(short, too_low)
 
 
 def test_frames_larger_than_the_header_says_are_refused() -> None:

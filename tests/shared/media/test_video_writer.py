@@ -36,7 +36,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Temporary files go here, and none of them stays; nor does a thread."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     yield tmp_path
-    assert [file.name for file in tmp_path.iterdir() if file.name.startswith("video-")] == []
+    assert list(tmp_path.iterdir()) == []
     assert [thread.name for thread in threading.enumerate() if thread.name == "video-encoder"] == []
 
 
@@ -336,6 +336,58 @@ writer.abort()
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("True the video cannot be written")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("encoding", [Encoding("mp4"), Encoding("webm"), Encoding("gif")], ids=str)
+def test_a_worker_that_is_killed_leaves_nothing_behind(folder: Path, encoding: Encoding) -> None:
+    script = f"""
+import os, signal, tempfile
+from fractions import Fraction
+import numpy as np
+from shared.media.video_writer import Encoding, VideoWriter
+tempfile.tempdir = {str(folder)!r}
+writer = VideoWriter(64, 48, Fraction(24), {encoding!r})
+for _ in range(40):
+    writer.write(np.zeros((48, 64, 3), np.uint8))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60)
+
+    assert (done.returncode, done.stderr) == (-9, b"")
+    assert list(folder.iterdir()) == []
+
+
+SIZES: list[tuple[str, str | None, int, int]]
+SIZES = [("mp4", "h264", 16_386, 64), ("mp4", "h264", 20_000, 64), ("mp4", "h264", 2, 16_386)]
+SIZES += [
+    ("mp4", "av1", 16_386, 64),
+    ("webm", "av1", 64, 8_706),
+    ("webm", "vp9", 65_536, 4),
+    ("gif", None, 70_000, 4),
+]
+
+
+@pytest.mark.parametrize(("container", "codec", "width", "height"), SIZES)
+def test_frames_larger_than_an_encoder_takes_are_refused(container: Any, codec: Any, width: int, height: int) -> None:
+    with pytest.raises(
+        InvalidInput, match=rf"frames of {width} x {height} do not go into (a gif|{codec}), which takes"
+    ):
+        VideoWriter(width, height, Fraction(24), Encoding(container, codec))
+
+
+@pytest.mark.parametrize(
+    ("container", "codec", "width", "height"),
+    [("mp4", "h264", 16_384, 16), ("mp4", "av1", 64, 8_704), ("webm", "vp9", 65_535, 4), ("gif", None, 4, 65_535)],
+)
+def test_frames_as_large_as_an_encoder_takes_are_written(container: Any, codec: Any, width: int, height: int) -> None:
+    video = written([plain(width, height)], Encoding(container, codec))
+    assert (video.width, video.height, video.frames) == (width, height, 1)
+
+
+def test_an_encoder_that_fails_is_not_taken_for_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Encoding, "check_size", lambda *size: None)
+    with pytest.raises(av.FFmpegError):
+        VideoWriter(20_000, 64, Fraction(24), Encoding("mp4"))
 
 
 def test_encoders_write_nothing_to_stderr() -> None:

@@ -14,7 +14,6 @@ from shared.errors import InvalidInput, ModelUnavailable
 from shared.media.frames import Pixels
 from shared.models.esrgan import Network, RRDBNet, SRVGGNetCompact
 from shared.models.store import DEMO_MODELS
-from shared.models.tiles import Pixels
 from shared.models.upscaler import Enlarger, Upscaler, load, weights_file
 from shared.schemas import ModelSource
 
