@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Protocol
 
 from shared.backlog import Backlog
-from shared.errors import InvalidInput, OutOfMemory, ResultTooLarge
+from shared.errors import OutOfMemory, ResultTooLarge
 from shared.job import Job, Piece, Progress, Stage
 from shared.media.image import preview_data_url
 from shared.metrics import JobMetrics
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 PREVIEW_EVERY_S = 0.5
 LOOK_S = 0.1  # between two looks at whether a job that waits for its encoders was told to stop
-PROGRESS = 1000  # steps of a job whose nested runs tell their share of it
 Span = tuple[float, float]
 Nested = Callable[["JobContext", str, dict[str, Any], Span | None], list[Made | MadeVideo]]
 
@@ -283,92 +282,3 @@ def _whole(piece: str) -> str:
     except UnicodeEncodeError:
         return piece.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return piece
-
-
-class NestedContext:
-    """A pipeline run by another one on the same device: it stops with it, and hands its outputs back.
-
-    `span` is the share of the job's progress that it fills, if any.
-    """
-
-    def __init__(
-        self, outer: JobContext, span: Span | None = None, on_first_step: Callable[[], None] = lambda: None
-    ) -> None:
-        self._outer = outer
-        self._span = span
-        self._on_first_step: Callable[[], None] | None = on_first_step
-        self.made: list[Made | MadeVideo] = []
-        self.differs: dict[str, Any] = {}
-
-    def run(self, pipeline: str, params: dict[str, Any], *, span: Span | None = None) -> list[Made | MadeVideo]:
-        """Run one more, within this one's share."""
-        return self._outer.run(pipeline, params, span=self._share(*span) if span else None)
-
-    def step(self, step: int, steps: int, preview: "Callable[[], Image] | None" = None) -> None:
-        """Stop where the outer job must, and tell how far that is."""
-        if self._on_first_step:
-            self._on_first_step()
-            self._on_first_step = None
-        share = self._share(0.0, min(1.0, step / max(steps, 1)))
-        if share is None:
-            self._outer.pass_step()
-        else:
-            self._outer.step(round(PROGRESS * share[1]), PROGRESS, preview)
-
-    def _share(self, begin: float, end: float) -> Span | None:
-        if self._span is None:
-            return None
-        first, last = self._span
-        return first + begin * (last - first), first + end * (last - first)
-
-    def image(self, image: "Image", *, seed: int | None = None, nsfw: bool = False) -> None:
-        """Keep the image for the pipeline that asked for it."""
-        self.made.append(Made(image, seed, nsfw))
-
-    @contextmanager
-    def video(
-        self,
-        width: int,
-        height: int,
-        fps: Fraction,
-        *,
-        audio: "VideoFile | None" = None,
-        seed: int | None = None,
-        nsfw: bool = False,
-    ) -> Iterator[FrameSink]:
-        """Keep the video, without loss, for the pipeline that asked for it."""
-        from shared.media.video_file import UNLIMITED, VideoFile
-        from shared.media.video_writer import LOSSLESS, VideoWriter
-
-        with VideoWriter(width, height, fps, LOSSLESS, audio=audio) as writer:
-            yield writer
-        self.made.append(MadeVideo(VideoFile(writer.finish().data, UNLIMITED), seed, nsfw))
-
-    def emit(self, made: Made | MadeVideo) -> None:
-        """Keep what a run within this one made."""
-        self.made.append(made)
-
-    def keep(self, step: int, made: list[Made | MadeVideo]) -> None:
-        """What a run within another keeps, nobody has asked for."""
-
-    def check(self) -> None:
-        """Stop where the outer job must."""
-        self._outer.check()
-
-    def text(self, piece: str, *, most: int | None = None) -> None:
-        """A pipeline that writes text cannot be run by another one."""
-        raise InvalidInput("a pipeline that answers in text cannot be run by another pipeline")
-
-    def finish(self, reason: str, usage: Mapping[str, int]) -> None:
-        """Nothing was written."""
-
-    def answer(self, body: Mapping[str, Any]) -> None:
-        """The outer pipeline's answer is the job's."""
-
-    def note(self, **facts: Any) -> None:
-        """Facts of an inner run go into the same metrics."""
-        self._outer.note(**facts)
-
-    def effective(self, **params: Any) -> None:
-        """Goes into this run's place in the receipt."""
-        self.differs.update(params)

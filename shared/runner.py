@@ -16,7 +16,7 @@ from typing import Any
 from shared import device as devices
 from shared import logs, receipts, results
 from shared.backlog import Backlog
-from shared.context import JobContext, NestedContext, Span
+from shared.context import JobContext, Span
 from shared.errors import (
     ENDINGS,
     Internal,
@@ -40,6 +40,7 @@ from shared.models.pool import Load, Pool
 from shared.models.store import Store
 from shared.models.transfer import Transfer
 from shared.models.volumes import is_networked
+from shared.nested import NestedContext
 from shared.outgoing import Outgoing, outputs_of
 from shared.plan import Plan, Planner
 from shared.schemas import Context, Handler, Made, MadeVideo, ModelSource, Output, Registry

@@ -54,7 +54,7 @@ LAYERS = [
     "jobs",
     "lane backlog metrics",
     "context receipts plan",
-    "results",
+    "results nested",
     "outgoing",
     "runner",
 ]

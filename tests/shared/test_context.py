@@ -10,12 +10,13 @@ import pytest
 from PIL import Image
 
 from shared.backlog import Backlog
-from shared.context import JobContext, Kept, NestedContext, Span
+from shared.context import JobContext, Kept, Span
 from shared.errors import Cancelled, DeadlineExceeded, InvalidInput, OutOfMemory
 from shared.job import Event, Job, Piece, Progress
 from shared.media.video_file import VideoFile
 from shared.media.video_writer import Encoding, VideoWriter
 from shared.metrics import JobMetrics
+from shared.nested import NestedContext
 from shared.schemas import Made, MadeVideo, Output
 from tests.clock import Clock
 
