@@ -13,20 +13,22 @@ INDEX = {
     "tokenizer": ["transformers", "CLIPTokenizer"],
     "unet": ["diffusers", "UNet2DConditionModel"],
 }
-FILES: dict[str, bytes] = {
-    "model_index.json": json.dumps(INDEX).encode(),
-    "scheduler/scheduler_config.json": b"{}",
-    "tokenizer/tokenizer_config.json": b"{}",
-    "tokenizer/vocab.json": b'{"a": 0}',
-    "unet/config.json": b"{}",
-    "unet/diffusion_pytorch_model.safetensors": b"weights",
-}
 
 
 def safetensors(size: int = 16, filler: bytes = b"w") -> bytes:
     """A file of one tensor of so many bytes, which the safetensors library reads."""
     header = json.dumps({"w": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
     return struct.pack("<Q", len(header)) + header + (filler * size)[:size]
+
+
+FILES: dict[str, bytes] = {
+    "model_index.json": json.dumps(INDEX).encode(),
+    "scheduler/scheduler_config.json": b"{}",
+    "tokenizer/tokenizer_config.json": b"{}",
+    "tokenizer/vocab.json": b'{"a": 0}',
+    "unet/config.json": b"{}",
+    "unet/diffusion_pytorch_model.safetensors": safetensors(8),
+}
 
 
 REMOTE: dict[str, bytes] = {

@@ -10,7 +10,7 @@ import pytest
 from shared.models import folders
 from shared.models.catalog import Entry
 from shared.models.folders import HASHED_WHOLE, SAMPLE, SAMPLES, in_folder
-from tests.shared.models.folders import write_files
+from tests.shared.models.folders import FILES, write_files
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 
@@ -57,7 +57,7 @@ def test_a_small_model_is_hashed_whole_with_its_names(tmp_path: Path) -> None:
     assert before.startswith("sha256-")
     (ours / WEIGHTS).write_bytes(b"weightz")
     changed = revision(ours)
-    (ours / WEIGHTS).write_bytes(b"weights")
+    (ours / WEIGHTS).write_bytes(FILES[WEIGHTS])
     assert revision(ours) == before != changed
 
 
