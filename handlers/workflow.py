@@ -80,8 +80,8 @@ def validate(params: WorkflowParams, planning: Planning) -> None:
             _take_the_last(step, handler, stand_ins)
             planned = planning.plan(step["pipeline"], _filled(step, stand_ins))
             for name, value in step.items():
-                if _is_media(found := getattr(planned, name, None)) and not _is_reference(value):
-                    step[name] = found
+                if _is_media(found := getattr(planned, name, None)):
+                    step[name] = _without_stand_ins(value, found)
             stand_ins.append(_stand_ins(handler.output(planned), getattr(planned, "num_images_per_prompt", 1)))
 
 
@@ -147,9 +147,14 @@ def _resolved(name: str, value: Any, made: Sequence[Results]) -> Any:
     return results[index]
 
 
+def _without_stand_ins(given: Any, found: Any) -> Any:
+    """The files that a step names, as parameters; its references as they are."""
+    if isinstance(given, list):
+        return [_without_stand_ins(*pair) for pair in zip(given, found, strict=True)]
+    return given if _is_reference(given) else found
+
+
 def _is_reference(value: Any) -> bool:
-    if isinstance(value, list):
-        return any(map(_is_reference, value))
     return isinstance(value, str) and value.startswith("$steps")
 
 

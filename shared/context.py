@@ -129,6 +129,7 @@ class JobContext:
             keeping.cancel()
         self.kept.clear()
         self._kept_at.clear()
+        self._kept_count = 0
         self._begun_at = self.job.clock()
         self.metrics.checked()
 
@@ -140,12 +141,16 @@ class JobContext:
         """
         return [self._waited(output) for output in self._outputs]
 
-    def _waited(self, output: "Future[Output]") -> Output:
+    def kept_outputs(self) -> list[tuple[dict[str, Any], Kept]]:
+        """What steps have made, by step and pipeline, and where it is; waits and raises as `outputs`."""
+        return [(named, self._waited(keeping)) for named, keeping in self.kept]
+
+    def _waited(self, made: "Future[Any]") -> Any:
         while True:
             try:
-                return output.result(timeout=LOOK_S)
+                return made.result(timeout=LOOK_S)
             except StillGoing:
-                if output.done():  # it was the encoder that timed out
+                if made.done():  # it was the encoder that timed out
                     raise
                 self.job.check()
 
@@ -222,7 +227,8 @@ class JobContext:
 
     def _tell_kept(self, named: dict[str, Any], done: "Future[Kept]") -> None:
         """The next progress says where they are; an error is the job's, when it asks for its outputs."""
-        if done.cancelled() or done.exception():
+        is_ours = any(done is keeping for _, keeping in self.kept)  # and not of an attempt that ran out of memory
+        if not is_ours or done.cancelled() or done.exception():
             return
         kept = done.result()
         if kept.urls is not None:

@@ -183,7 +183,6 @@ class Runner:
             streams=streams,
             room=job.result_limit,
         )
-        context.upcoming = deque(plan.nested)
         logs.stage("taken", job.id, pipeline=plan.pipeline, model=plan.model_id)
         self.backlog.away(job.id, away=True)
         source = self._prepare(job, plan, context)
@@ -195,7 +194,7 @@ class Runner:
             ).result()
         ended_at = time.time()
         outputs = context.outputs()
-        kept = [(named, keeping.result()) for named, keeping in context.kept]
+        kept = context.kept_outputs()
         job.cancel.check()  # before anything of it leaves this worker
         times = receipts.Times(accepted_at, started_at, ended_at)
         receipt = self._receipt(job, plan, source, context, [*outputs_of(kept), *outputs], times)
@@ -282,6 +281,7 @@ class Runner:
     def _measured_run(self, job: Job, plan: Plan, model: Any, context: JobContext) -> None:
         begun = job.clock()
         context.begin()
+        context.upcoming = deque(plan.nested)
         context.report("running")
         job.check()
         _run_handler(plan, model, context)

@@ -228,3 +228,12 @@ def test_what_was_kept_is_told_before_the_job_ends(runner: Runner) -> None:
         result_of(runner, given)
     (kept,) = heard.seen[-1].kept or []
     assert judge.matches(Image.open(io.BytesIO(data_of(kept["images"][0]["url"]))), RED)
+
+
+def test_a_file_beside_a_reference_is_fetched_first_and_not_in_the_receipt(runner: Runner) -> None:
+    own = base64.b64encode(encode_image(Image.new("RGB", (64, 64), "red"), "png")).decode()
+    result = result_of(runner, job(DRAW, SMOOTHE | {"images": [own, "$steps.0"]}))
+    (_, smoothed) = result["receipt"]["params"]["steps"]
+    assert smoothed["images"][0].keys() == {"sha256", "bytes"}
+    assert smoothed["images"][1] == "$steps.0"
+    assert own not in json.dumps(result["receipt"])

@@ -309,3 +309,24 @@ def test_a_job_that_waits_for_its_encoders_can_be_stopped(bench: Bench) -> None:
     bench.job.cancel.cancel("asked")
     with pytest.raises(Cancelled, match="asked"):
         bench.context.outputs()
+
+
+def test_what_an_attempt_kept_that_ran_out_of_memory_does_not_count(bench: Bench) -> None:
+    first: Future[Kept] = Future()
+    asked: list[int] = []
+
+    def keep(made: list[Made | MadeVideo], before: int, check: Callable[[], None]) -> "Future[Kept]":
+        asked.append(before)
+        return first
+
+    bench.encoders.keep = keep  # type: ignore[assignment]
+    bench.context.nested.append({"pipeline": "paint"})
+    bench.context.keep(0, [Made(RED)])
+    first.set_running_or_notify_cancel()
+    bench.context.begin()
+    first.set_result(Kept([], []))
+    bench.context.nested.append({"pipeline": "paint"})
+    bench.context.keep(0, [Made(RED)])
+    bench.context.report("running")
+    assert asked == [0, 0]
+    assert len(bench.progress()[-1].kept or []) == 1
