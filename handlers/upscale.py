@@ -87,6 +87,8 @@ def run(model: "Upscaler | DiffusionUpscaler", params: UpscaleParams, ctx: Conte
         _redraw(model, params, ctx)
         return
     _refuse(model, params, BY_PROMPT, "sees nothing but the picture")
+    if params.scale is None:  # the network has said by now how much it enlarges
+        ctx.expect(lambda: _foretold(params, float(model.scale), ctx.check))
     job = model.begin(scale=params.scale, denoise_strength=params.denoise_strength, tile=params.tile)
     if params.image is not None:
         image = read_image(params.image, alpha=True)
@@ -183,7 +185,10 @@ def _redraw(model: "DiffusionUpscaler", params: UpscaleParams, ctx: Context) -> 
 def expected_bytes(params: UpscaleParams, on_frame: Callable[[], None] = lambda: None) -> int:
     """At the least that the network may do; `on_frame` is called while the frames are looked at, and may raise."""
     check(params)
-    scale = params.scale or LEAST_FACTOR
+    return _foretold(params, params.scale or LEAST_FACTOR, on_frame)
+
+
+def _foretold(params: UpscaleParams, scale: float, on_frame: Callable[[], None]) -> int:
     if params.image is not None:
         return image_bytes(read_image(params.image, alpha=True), scale, params.image_format, check=on_frame)
     return video_bytes(read_video(params.video), scale, params, check=on_frame) if params.video else 0

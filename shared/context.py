@@ -15,6 +15,7 @@ from shared.backlog import Backlog
 from shared.errors import OutOfMemory, ResultTooLarge
 from shared.job import Job, Piece, Progress, Stage
 from shared.media.image import preview_data_url
+from shared.media.sizes import in_words
 from shared.metrics import JobMetrics
 from shared.schemas import FrameSink, Made, MadeVideo, Output, of_media
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from shared.media.video_writer import VideoWriter
 
 PREVIEW_EVERY_S = 0.5
+SURELY = 2  # a foretold size is refused when it is so many times the limit; else the file is stopped as it grows
 LOOK_S = 0.1  # between two looks at whether a job that waits for its encoders was told to stop
 Span = tuple[float, float]
 Nested = Callable[["JobContext", str, dict[str, Any], Span | None], list[Made | MadeVideo]]
@@ -40,6 +42,10 @@ class Kept:
 
 class Encoders(Protocol):
     """Where a context's outputs become files, beside the device."""
+
+    @property
+    def most_bytes(self) -> int | None:
+        """The largest file that anything can carry, where that is known."""
 
     def image(self, made: Made) -> "Future[Output]":
         """Encode a picture."""
@@ -210,6 +216,11 @@ class JobContext:
             raise
         self._outputs.append(self._encoders.video(writer, seed, nsfw))
 
+    def expect(self, foretell: Callable[[], int]) -> None:
+        """See schemas.Context."""
+        if self._encoders.most_bytes is not None:
+            refuse_what_nobody_carries(foretell(), self._encoders.most_bytes)
+
     def emit(self, made: Made | MadeVideo) -> None:
         """See schemas.Context."""
         if isinstance(made, Made):
@@ -279,6 +290,19 @@ class JobContext:
             return False
         self._previewed_at = now
         return True
+
+
+def refuse_what_nobody_carries(expected: int, most: int) -> None:
+    """End a job whose outputs are foretold to take `expected` bytes, where no more than `most` can be carried.
+
+    Raises:
+        ResultTooLarge: they surely are too large.
+    """
+    if expected > SURELY * most:
+        raise ResultTooLarge(
+            f"the result would be about {in_words(expected)}, and the platform carries {in_words(most)}; "
+            "send delivery.put with a presigned URL, send s3Config, or set BUCKET_ENDPOINT_URL"
+        )
 
 
 def _whole(piece: str) -> str:

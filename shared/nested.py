@@ -76,6 +76,9 @@ class NestedContext:
             yield writer
         self.made.append(MadeVideo(VideoFile(writer.finish().data, UNLIMITED), seed, nsfw))
 
+    def expect(self, foretell: Callable[[], int]) -> None:
+        """What a run within another makes leaves by the other."""
+
     def emit(self, made: Made | MadeVideo) -> None:
         """Keep what a run within this one made."""
         self.made.append(made)

@@ -5,18 +5,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared import logs, results
-from shared.context import JobContext, Kept
+from shared.context import JobContext, Kept, refuse_what_nobody_carries
 from shared.errors import ResultTooLarge
 from shared.job import Job
 from shared.media.deliver import Deliverer
-from shared.media.sizes import in_words
 from shared.plan import Plan
 from shared.schemas import Output, of_media
 
 BESIDE_OUTPUTS = 2048  # bytes of a serialised result that are neither outputs, metrics nor receipt
 METRICS = 4096  # bytes of them and of a receipt without parameters, while they are not known
 EARLY_INLINE = 48_000  # bytes of data URLs that a progress carries
-SURELY = 2  # a foretold size is refused when it is so many times the limit; else the file is stopped as it grows
 
 
 @dataclass(frozen=True)
@@ -50,12 +48,7 @@ class Outgoing:
         most = self.most_bytes(job, plan)
         if most is None or plan.handler.expected_bytes is None:
             return
-        expected = plan.handler.expected_bytes(plan.params, job.check)
-        if expected > SURELY * most:
-            raise ResultTooLarge(
-                f"the result would be about {in_words(expected)}, and the platform carries {in_words(most)}; "
-                "send delivery.put with a presigned URL, send s3Config, or set BUCKET_ENDPOINT_URL"
-            )
+        refuse_what_nobody_carries(plan.handler.expected_bytes(plan.params, job.check), most)
 
     def early(self, job: Job, plan: Plan, outputs: list[Output], first: int) -> list[str] | None:
         """Take a step's outputs to where they stay though the job fails; None where only a result carries them."""

@@ -153,6 +153,13 @@ class Context(Protocol):
         `audio` is the video whose sound it takes over. The video counts once the block has ended well.
         """
 
+    def expect(self, foretell: Callable[[], int]) -> None:
+        """Foretell the bytes of the outputs, where that takes the model; asked only where there is a limit.
+
+        Raises:
+            ResultTooLarge: nobody could carry them; let it pass.
+        """
+
     def emit(self, made: "Made | MadeVideo") -> None:
         """Emit what a nested run made, in the file format that its own parameters ask for."""
 

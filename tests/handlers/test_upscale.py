@@ -1,8 +1,10 @@
 """upscale: images and videos at 2 to 4 times their size, by the demo model and by a tiny network."""
 
+import base64
 import io
 from collections.abc import Iterator
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +15,14 @@ from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import save_file
 
+import handlers
 from handlers import upscale
 from handlers.upscale import UpscaleParams, expected_bytes, handler, load, paced
 from shared.device import Device
-from shared.errors import Cancelled, InvalidInput
+from shared.errors import Cancelled, InvalidInput, ResultTooLarge
+from shared.job import Job, Progress
 from shared.media.frames import Frame, VideoInfo
+from shared.media.image import encode_image
 from shared.media.source import data_url
 from shared.media.video import VideoInput
 from shared.media.video_file import VideoFile, VideoLimits
@@ -26,7 +31,9 @@ from shared.models.catalog import Entry
 from shared.models.esrgan import SRVGGNetCompact
 from shared.models.store import Store
 from shared.models.upscaler import Upscaler
+from shared.runner import Runner
 from shared.schemas import ModelSource
+from shared.settings import Settings
 from templates.demo_models.train import large_pictures, shapes
 from templates.demo_models.train.shapes import Scene
 from tests.shared.models.recorder import Recorder
@@ -307,3 +314,17 @@ def test_a_stop_lands_while_a_videos_size_is_foretold() -> None:
 
     with pytest.raises(Cancelled):
         expected_bytes(UpscaleParams(video=VideoInput(video(10))), stop)
+
+
+def test_a_picture_that_nobody_could_carry_is_refused_before_the_network_has_run(tmp_path: Path) -> None:
+    (tmp_path / "models.json").write_text('[{"pipeline": "upscale", "model_id": "demo/upscale"}]')
+    runner = Runner(Settings(models=tmp_path / "models.json", device="cpu"), handlers)
+    noise = encode_image(Image.effect_noise((300, 300), 100).convert("RGB"), "png")
+    steps: list[int | None] = []
+    job = Job("job", {"pipeline": "upscale", "image": base64.b64encode(noise).decode()}, result_limit=500_000)
+    job.events = lambda event: steps.append(event.step) if isinstance(event, Progress) else None
+    with pytest.raises(ResultTooLarge, match="the result would be about"):
+        runner.submit(job).result(60)
+    assert steps
+    assert not any(steps)
+    runner.lane.close()

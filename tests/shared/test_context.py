@@ -11,7 +11,7 @@ from PIL import Image
 
 from shared.backlog import Backlog
 from shared.context import JobContext, Kept, Span
-from shared.errors import Cancelled, DeadlineExceeded, InvalidInput, OutOfMemory
+from shared.errors import Cancelled, DeadlineExceeded, InvalidInput, OutOfMemory, ResultTooLarge
 from shared.job import Event, Job, Piece, Progress
 from shared.media.video_file import VideoFile
 from shared.media.video_writer import Encoding, VideoWriter
@@ -28,6 +28,7 @@ class Encoders:
     """Encodes at once, and remembers what; its videos are of one pixel."""
 
     def __init__(self) -> None:
+        self.most_bytes: int | None = None
         self.made: list[Made] = []
         self.writers: list[VideoWriter] = []
         self.finishing: list[Future[Output]] = []
@@ -330,3 +331,11 @@ def test_what_an_attempt_kept_that_ran_out_of_memory_does_not_count(bench: Bench
     bench.context.report("running")
     assert asked == [0, 0]
     assert len(bench.progress()[-1].kept or []) == 1
+
+
+def test_what_nobody_carries_ends_the_run_once_it_is_foretold(bench: Bench) -> None:
+    bench.context.expect(lambda: 10**12)  # there is a place for it
+    bench.encoders.most_bytes = 1000
+    bench.context.expect(lambda: 2000)
+    with pytest.raises(ResultTooLarge, match=r"about 2 kB.*carries 1 kB"):
+        bench.context.expect(lambda: 2001)

@@ -47,6 +47,7 @@ class Recorder:
         self.pictures: list[Image] = []
         self.made: list[Made] = []
         self.films: list[Film] = []
+        self.expected: list[int] = []
         self.facts: dict[str, Any] = {}
         self.differs: dict[str, Any] = {}
 
@@ -77,6 +78,9 @@ class Recorder:
 
     def keep(self, step: int, made: list[Made | MadeVideo]) -> None:
         raise NotImplementedError("no test of a model runs another pipeline")
+
+    def expect(self, foretell: Callable[[], int]) -> None:
+        self.expected.append(foretell())
 
     def emit(self, made: Made | MadeVideo) -> None:
         raise NotImplementedError("no test of a model runs another pipeline")
