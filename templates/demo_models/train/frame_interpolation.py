@@ -4,7 +4,6 @@ python -m templates.demo_models.train.frame_interpolation --out /tmp/frame-inter
 """
 
 import argparse
-import copy
 import json
 import logging
 from dataclasses import asdict
@@ -14,11 +13,12 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from safetensors.torch import save as serialized
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from shared.models.film import FILM, RGB, Sizes
 from templates.demo_models.train import shapes
+from templates.demo_models.train.averaged import Averaged, lowered
 from templates.demo_models.train.budget import Budget
 from templates.demo_models.train.motion import random_motion, triples
 from templates.demo_models.train.options import add_budget, make_parser
@@ -28,7 +28,6 @@ SIZES = Sizes(pyramid_levels=5, filters=8, flow_filters=(8, 16, 24, 32))
 SMALL_UNTIL = 0.45  # share of the training with pictures of half the size, which take a quarter of the time
 BATCH = 12  # at full size; twice as many at half the size
 LEARNING_RATE = 2e-3
-AVERAGING = 0.998
 SIDE = 64
 WIDE = 0.25  # share of batches that are half as wide again
 TEXTURED = 0.3  # share of samples
@@ -53,25 +52,19 @@ def make_batch(rng: Rng, count: int = BATCH, side: int = SIDE) -> tuple[Tensor, 
 
 def train_film(film: FILM, budget: Budget, rng: Rng, rate: float, out: Path, *, small_until: float) -> FILM:
     """Trains the network; returns its running average, which is also saved on the way."""
-    film.train()
-    average = copy.deepcopy(film).eval().requires_grad_(False)
-    optimizer = torch.optim.Adam(film.parameters(), rate, betas=(0.9, 0.99))
+    learning = Averaged(film, torch.optim.Adam(film.parameters(), rate, betas=(0.9, 0.99)))
     recent = torch.zeros(2)
     for step, done in budget:
-        optimizer.param_groups[0]["lr"] = rate * min(1, (step + 1) / 100) * min(1, max(0.02, 1.6 - 1.6 * done))
         batch = make_batch(rng, 2 * BATCH, SIDE // 2) if done < small_until else make_batch(rng)
         error, misalignment = _losses(film, *batch)
-        torch.autograd.backward(error + ALIGNMENT * max(0.1, 1 - 1.5 * done) * misalignment)
-        torch.nn.utils.clip_grad_norm_(film.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        _blend(average, film, 1 - min(AVERAGING, (step + 1) / (step + 20)))
+        loss = error + ALIGNMENT * max(0.1, 1 - 1.5 * done) * misalignment
+        learning.learn(loss, step, lowered(done, 1.6))
         recent += max(0.02, 1 / (step + 1)) * (torch.stack([error, misalignment]).detach() - recent)
         if step % 50 == 0:
             log.info("step %d (%.0f %%): error %.4f, misalignment %.4f", step, 100 * done, *recent)
         if step % SAVE_EVERY == SAVE_EVERY - 1:
-            save(average, out)
-    return average
+            save(learning.average, out)
+    return learning.average
 
 
 def _losses(film: FILM, first: Tensor, middle: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
@@ -101,12 +94,6 @@ def _distance(found: Tensor, wanted: Tensor) -> Tensor:
 def _slopes(found: Tensor, wanted: Tensor) -> Tensor:
     """L1 of the differences between neighbouring pixels: edges are to be sharp."""
     return _distance(found.diff(dim=2), wanted.diff(dim=2)) + _distance(found.diff(dim=3), wanted.diff(dim=3))
-
-
-@torch.no_grad()
-def _blend(average: nn.Module, current: nn.Module, share: float) -> None:
-    for kept, new in zip(average.parameters(), current.parameters(), strict=True):
-        kept.lerp_(new, share)
 
 
 def save(film: FILM, out: Path) -> None:

@@ -4,17 +4,17 @@ python -m templates.demo_models.train.image_to_video --out /tmp/image-to-video -
 """
 
 import argparse
-import copy
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from templates.demo_models.train.autoencoder import to_unit
+from templates.demo_models.train.averaged import Averaged, lowered
 from templates.demo_models.train.budget import Budget
 from templates.demo_models.train.movies import FRAMES, film, random_movie
 from templates.demo_models.train.options import add_budget, make_parser
@@ -42,7 +42,6 @@ UNCONDITIONED = 0.1  # share of samples without a picture, for classifier-free g
 NOISE_LEVEL = (1.5, 1.6)  # mean and deviation of the logarithm; motion is decided in the noise
 PICTURE_NOISE = (-3.0, 1.0)  # the same for the noise on the given picture
 MOST_FPS = 30
-AVERAGING = 0.998
 SAVE_EVERY = 200  # steps
 log = logging.getLogger(__name__)
 
@@ -82,19 +81,13 @@ def make_data(autoencoder: Autoencoder, count: int, rng: Rng, device: str) -> Da
 
 def train_denoiser(parts: Parts, data: Data, budget: Budget, rate: float, out: Path) -> Parts:
     """Trains `parts.denoiser`; returns the parts with its running average, which is also saved on the way."""
-    denoiser = parts.denoiser.train()
-    average = copy.deepcopy(denoiser).eval().requires_grad_(False)
-    trained = Parts(parts.autoencoder, average, parts.scheduler)
-    optimizer = torch.optim.AdamW(denoiser.parameters(), rate, weight_decay=0.01, betas=(0.9, 0.99))
+    optimizer = torch.optim.AdamW(parts.denoiser.parameters(), rate, weight_decay=0.01, betas=(0.9, 0.99))
+    learning = Averaged(parts.denoiser, optimizer)
+    trained = Parts(parts.autoencoder, learning.average, parts.scheduler)
     recent = 1.0
     for step, done in budget:
-        optimizer.param_groups[0]["lr"] = rate * min(1, (step + 1) / 100) * min(1, max(0.02, 2 - 2 * done))
-        loss = _loss(denoiser, parts.scheduler, data)
-        torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(denoiser.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        _blend(average, denoiser, 1 - min(AVERAGING, (step + 1) / (step + 20)))
+        loss = _loss(parts.denoiser, parts.scheduler, data)
+        learning.learn(loss, step, lowered(done, 2))
         recent += 0.02 * (loss.item() - recent)
         if step % 50 == 0:
             log.info("denoiser step %d (%.0f %%): loss %.4f", step, 100 * done, recent)
@@ -128,12 +121,6 @@ def _noise_levels(scheduler: Scheduler) -> Tensor:
     mean, deviation = NOISE_LEVEL
     levels = (mean + deviation * torch.randn(BATCH)).exp()
     return levels.clamp(scheduler.config.sigma_min, scheduler.config.sigma_max)
-
-
-@torch.no_grad()
-def _blend(average: nn.Module, current: nn.Module, share: float) -> None:
-    for kept, new in zip(average.parameters(), current.parameters(), strict=True):
-        kept.lerp_(new, share)
 
 
 def train(options: argparse.Namespace) -> None:

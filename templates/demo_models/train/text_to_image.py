@@ -4,19 +4,19 @@ python -m templates.demo_models.train.text_to_image --out /tmp/text-to-image --s
 """
 
 import argparse
-import copy
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from transformers import CLIPTokenizer
 
 from templates.demo_models.train import shapes
 from templates.demo_models.train.autoencoder import encode, train_autoencoder
+from templates.demo_models.train.averaged import Averaged, lowered
 from templates.demo_models.train.budget import Budget
 from templates.demo_models.train.checkpoint import (
     Denoiser,
@@ -35,7 +35,6 @@ CAPTIONS_PER_PICTURE = 6
 BATCH = 64
 LEARNING_RATE = 1.5e-3
 UNCONDITIONED = 0.1  # share of samples without a caption, for classifier-free guidance
-AVERAGING = 0.998
 SAVE_EVERY = 500  # steps
 log = logging.getLogger(__name__)
 
@@ -74,19 +73,14 @@ def _tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
 
 def train_denoiser(parts: Parts, data: Data, budget: Budget, rate: float, out: Path) -> Parts:
     """Trains `parts.denoiser`; returns the parts with its running average, which is also saved on the way."""
-    denoiser, latents = parts.denoiser.train(), encode(parts.autoencoder, data.pixels)
-    average = copy.deepcopy(denoiser).eval().requires_grad_(False)
-    trained = Parts(parts.autoencoder, average, parts.tokenizer, parts.scheduler)
+    denoiser, latents = parts.denoiser, encode(parts.autoencoder, data.pixels)
     optimizer = torch.optim.AdamW(denoiser.parameters(), rate, weight_decay=0.01, betas=(0.9, 0.99))
+    learning = Averaged(denoiser, optimizer)
+    trained = Parts(parts.autoencoder, learning.average, parts.tokenizer, parts.scheduler)
     recent = 1.0
     for step, done in budget:
-        optimizer.param_groups[0]["lr"] = rate * min(1, (step + 1) / 100) * min(1, max(0.02, 2 - 2 * done))
         loss = _loss(denoiser, parts.scheduler, latents, data)
-        torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(denoiser.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        _blend(average, denoiser, 1 - min(AVERAGING, (step + 1) / (step + 20)))
+        learning.learn(loss, step, lowered(done, 2))
         recent += 0.02 * (loss.item() - recent)
         if step % 100 == 0:
             log.info("denoiser step %d (%.0f %%): loss %.4f", step, 100 * done, recent)
@@ -110,12 +104,6 @@ def _loss(denoiser: Denoiser, scheduler: Scheduler, latents: Tensor, data: Data)
 def _late_times(count: int) -> Tensor:
     """A random time per sample, half of them in the last quarter: what a prompt decides, it decides in the noise."""
     return (count * (1 - torch.rand(BATCH) ** 2)).long().clamp(max=count - 1)
-
-
-@torch.no_grad()
-def _blend(average: nn.Module, current: nn.Module, share: float) -> None:
-    for kept, new in zip(average.parameters(), current.parameters(), strict=True):
-        kept.lerp_(new, share)
 
 
 def train(options: argparse.Namespace) -> None:

@@ -4,7 +4,6 @@ python -m templates.demo_models.train.upscale --out /tmp/upscale --seed 0
 """
 
 import argparse
-import copy
 import logging
 import math
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from torch.nn import functional
 from shared.models.esrgan import RRDBNet
 from templates.demo_models.train import large_pictures
 from templates.demo_models.train.autoencoder import to_unit
+from templates.demo_models.train.averaged import Averaged
 from templates.demo_models.train.budget import Budget
 from templates.demo_models.train.large_pictures import SCALE, SIDE
 from templates.demo_models.train.shapes import Pixels, Rng
@@ -31,7 +31,6 @@ PATCH = 24  # pixels of the small picture
 BATCH = 8
 LEARNING_RATE = 1.5e-3
 TRIES = 3  # places of a picture, of which a patch is where most happens: elsewhere there is little to learn
-AVERAGING = 0.998
 NOISE = 0.1  # of the usual random weights, beside what the network begins with
 POINT = torch.tensor([[0.0, 0, 0], [0, 1, 0], [0, 0, 0]])
 TENT = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]]) / 16  # after repeated pixels: nearly bilinear
@@ -121,32 +120,19 @@ def _to_floats(pixels: Pixels) -> Tensor:
 def train_network(network: RRDBNet, data: Data, budget: Budget, rate: float, rng: Rng, out: Path) -> RRDBNet:
     """Trains the network; returns its running average, which is also saved on the way."""
     network = network.to("cpu", memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = copy.deepcopy(network).requires_grad_(False)
     optimizer = torch.optim.AdamW(network.parameters(), rate, weight_decay=0.0, betas=(0.9, 0.99))
+    learning = Averaged(network, optimizer, longest=0.5)
     recent = 0.05
     for step, done in budget:
-        optimizer.param_groups[0]["lr"] = (
-            rate * min(1, (step + 1) / 100) * (0.02 + 0.49 * (1 + math.cos(math.pi * done)))
-        )
         small, large = draw_batch(data, rng)
         loss = functional.l1_loss(network(small.contiguous(memory_format=torch.channels_last)), large)
-        torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 0.5)
-        optimizer.step()
-        optimizer.zero_grad()
-        _blend(average, network, 1 - min(AVERAGING, (step + 1) / (step + 20)))
+        learning.learn(loss, step, 0.02 + 0.49 * (1 + math.cos(math.pi * done)))
         recent += 0.02 * (loss.item() - recent)
         if step % 50 == 0:
             log.info("step %d (%.0f %%): loss %.5f", step, 100 * done, recent)
         if step % SAVE_EVERY == SAVE_EVERY - 1:
-            save(average, out)
-    return average
-
-
-@torch.no_grad()
-def _blend(average: nn.Module, current: nn.Module, share: float) -> None:
-    for kept, new in zip(average.parameters(), current.parameters(), strict=True):
-        kept.lerp_(new, share)
+            save(learning.average, out)
+    return learning.average
 
 
 def save(network: RRDBNet, out: Path) -> None:

@@ -24,6 +24,7 @@ LEARNING_RATE = 1e-3
 SPREAD = 2.0
 LATENT_NOISE = 0.05  # makes the latents smooth, which a denoiser needs
 SIDE = 64
+JUDGED = 32  # movies by which the trained autoencoder's latents are scaled
 library: Any = diffusers  # it is not typed
 Autoencoder = Any  # its AutoencoderKLTemporalDecoder
 log = logging.getLogger(__name__)
@@ -174,7 +175,7 @@ def _loss(model: Autoencoder, batch: Tensor, length: int) -> Tensor:
 @torch.no_grad()
 def _calibrate(model: Autoencoder, rng: Rng) -> None:
     """States the latents' deviation, and the noise of training as that of every posterior."""
-    films = np.concatenate([film(random_movie(rng)[1]) for _ in range(32)])
+    films = np.concatenate([film(random_movie(rng)[1]) for _ in range(JUDGED)])
     frames = to_unit(torch.from_numpy(films).to(model.device))
     latents = encode(model, frames)
     decoded = torch.cat([model.decode(part, num_frames=FRAMES).sample for part in torch.split(latents, FRAMES)])
