@@ -1,7 +1,6 @@
 """How often a text-to-image checkpoint draws what it was asked for, on prompts held out of its training."""
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -12,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from templates.demo_models.judge import Seen, look, matches
+from templates.demo_models.report import make_parser, report
 from templates.demo_models.train import shapes
 from templates.demo_models.train.phrasing import reworded
 from templates.demo_models.train.shapes import Scene, caption
@@ -206,8 +206,7 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
 
 def main() -> int:
     """Prints the figures and writes them beside the weights; 1 where they stay under the bars."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
+    parser = make_parser(__doc__, CHECKPOINT)
     parser.add_argument("--prompts", type=int, default=240)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--guidance", type=float, default=2.0)
@@ -215,8 +214,4 @@ def main() -> int:
     parser.add_argument("--sheets", type=Path, help="folder for contact sheets of the pictures")
     options = parser.parse_args()
     figures, passed = measure(options)
-    text = json.dumps(figures, indent=2)
-    print(text)
-    (options.checkpoint / "figures.json").write_text(text + "\n")
-    print("reaches the bars" if passed else f"UNDER THE BARS {BARS}")
-    return 0 if passed else 1
+    return report(figures, options.checkpoint, f"{BARS}", passed=passed)

@@ -5,7 +5,6 @@ is there, and how far the picture is from the true one, each beside a plain blen
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -20,6 +19,7 @@ from shared.media.frames import Pixels
 from shared.models.interpolator import HALF, Interpolator, load
 from shared.schemas import ModelSource
 from templates.demo_models.measure import median_s
+from templates.demo_models.report import make_parser, report
 from templates.demo_models.train import shapes
 from templates.demo_models.train.motion import Motion, random_motion
 from templates.demo_models.train.shapes import COLOURS, Array
@@ -161,18 +161,14 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, Any], Score]:
 
 def main() -> int:
     """Prints the figures and writes them beside the weights; 1 where they stay under the bars."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
+    parser = make_parser(__doc__, CHECKPOINT)
     parser.add_argument("--motions", type=int, default=240)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--strip", type=Path, help="file for a picture of some motions")
     options = parser.parse_args()
     figures, result = measure(options)
-    text = json.dumps(figures, indent=2)
-    print(text)
-    (options.checkpoint / "figures.json").write_text(text + "\n")
-    print("reaches the bars" if result.reaches_bars() else f"UNDER THE BARS: {BAR} of the way in {SHARE}")
-    return 0 if result.reaches_bars() else 1
+    bars = f"{BAR} of the way in {SHARE}"
+    return report(figures, options.checkpoint, bars, passed=result.reaches_bars())
 
 
 if __name__ == "__main__":

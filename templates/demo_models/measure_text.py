@@ -3,8 +3,6 @@
 python -m templates.demo_models.measure_text --checkpoint templates/demo_models/text-generation
 """
 
-import argparse
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from templates.demo_models.gguf_model import Message, Model
+from templates.demo_models.report import make_parser, report
 from templates.demo_models.train import facts
 from templates.demo_models.train.conversations import (
     COMPLETIONS,
@@ -189,17 +188,12 @@ def reaches_bar(figures: dict[str, Any]) -> bool:
 
 def main() -> int:
     """Prints the figures and writes them beside the weights; 1 where they stay under the bar."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
+    parser = make_parser(__doc__, CHECKPOINT)
     parser.add_argument("--questions", type=int, default=500)
     parser.add_argument("--show", action="store_true", help="print the wrong answers")
     options = parser.parse_args()
     figures = measure(options.checkpoint, options.questions, options.show)
-    text = json.dumps(figures, indent=2)
-    print(text)
-    (options.checkpoint / "figures.json").write_text(text + "\n")
-    print("reaches the bar" if reaches_bar(figures) else f"UNDER THE BAR OF {BAR:.0%}")
-    return 0 if reaches_bar(figures) else 1
+    return report(figures, options.checkpoint, f"{BAR:.0%}", passed=reaches_bar(figures))
 
 
 if __name__ == "__main__":

@@ -3,8 +3,6 @@
 python -m templates.demo_models.measure_upscale
 """
 
-import argparse
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +14,7 @@ from PIL import Image
 from shared.device import Device
 from shared.models.upscaler import Enlarger, load
 from shared.schemas import ModelSource
+from templates.demo_models.report import make_parser, report
 from templates.demo_models.train import large_pictures, shapes
 from templates.demo_models.train.large_pictures import SIDE, Draw
 from templates.demo_models.train.shapes import Array, Pixels, Rng, Scene
@@ -133,17 +132,12 @@ def _seconds(enlarger: Enlarger) -> float:
 
 def main() -> int:
     """Prints the figures and writes them beside the weights; 1 where they stay under the bar."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
+    parser = make_parser(__doc__, CHECKPOINT)
     parser.add_argument("--pictures", type=int, default=96)
     options = parser.parse_args()
     figures = measure(options.checkpoint, options.pictures)
-    text = json.dumps(figures, indent=2)
-    print(text)
-    (options.checkpoint / "figures.json").write_text(text + "\n")
-    reaches = Score(**figures["held-out scenes"]).reaches_bar()  # type: ignore[arg-type]
-    print("reaches the bar" if reaches else f"UNDER THE BAR OF {BAR_DB} dB OVER BICUBIC")
-    return 0 if reaches else 1
+    passed = Score(**figures["held-out scenes"]).reaches_bar()  # type: ignore[arg-type]
+    return report(figures, options.checkpoint, f"{BAR_DB} dB over bicubic", passed=passed)
 
 
 if __name__ == "__main__":

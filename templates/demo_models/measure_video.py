@@ -4,7 +4,6 @@ python -m templates.demo_models.measure_video --checkpoint /tmp/image-to-video
 """
 
 import argparse
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ from PIL import Image
 
 from templates.demo_models.judge import FAINT, look
 from templates.demo_models.measure import contact_sheet, held_out, median_s
+from templates.demo_models.report import make_parser, report
 from templates.demo_models.train.motion import Motion, Place
 from templates.demo_models.train.movies import FRAMES, movie
 from templates.demo_models.train.shapes import COLOURS, Array, Scene, coverage
@@ -229,8 +229,7 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
 
 def main() -> int:
     """Prints the figures and writes them beside the weights; 1 where they stay under the bars."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
+    parser = make_parser(__doc__, CHECKPOINT)
     parser.add_argument("--scenes", type=int, default=32)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--guidance", type=float, default=1.0)
@@ -238,11 +237,7 @@ def main() -> int:
     parser.add_argument("--sheets", type=Path, help="folder for contact sheets of the clips")
     options = parser.parse_args()
     figures, passed = measure(options)
-    text = json.dumps(figures, indent=2)
-    print(text)
-    (options.checkpoint / "figures.json").write_text(text + "\n")
-    print("reaches the bars" if passed else f"UNDER THE BARS {BARS}")
-    return 0 if passed else 1
+    return report(figures, options.checkpoint, f"{BARS}", passed=passed)
 
 
 if __name__ == "__main__":
