@@ -13,7 +13,7 @@ from platforms.local.bell import Bell
 from platforms.local.store import JobRow, Store
 from shared.errors import Conflict, InvalidInput, NotFound
 from shared.job import Clock
-from shared.jobs.backend import ENDED, JobView, StreamView, Submission
+from shared.jobs.backend import ENDED, EventKind, EventsView, JobView, StreamView, Submission
 
 Ended = Literal["COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"]
 
@@ -22,6 +22,7 @@ KEPT_S = 7 * DAY_S
 STRICT_KEPT_S = 30 * 60
 STRICT_KEPT_SYNC_S = 60
 WEBHOOK_DELAYS_S = (5.0, 15.0)
+MOST_EVENTS = 1000  # progress of a job that can be told again
 _STREAM_ANSWER_BYTES = 16 * 2**20
 
 
@@ -106,7 +107,7 @@ class Ledger:
         taken = {"status": "IN_PROGRESS", "worker": worker, "taken_at": self.clock()}
         with self.store.transaction():
             if row.next_event > row.first_event:
-                self.store.drop_pieces(row.id)
+                self.store.drop_events(row.id)
             self.store.update(row.id, **taken, started=0, unnamed_pings=0, first_event=row.next_event)
         self.bell.ring(f"job:{row.id}")
 
@@ -127,6 +128,7 @@ class Ledger:
         started = row.started or int(not _waits(json_text))
         with self.store.transaction():
             self.store.put(row.id, "progress", json_text, row.next_event)
+            self.store.add_told(row.id, row.next_event, _without_preview(json_text), MOST_EVENTS)
             self.store.update(row.id, started=started, next_event=row.next_event + 1)
         self.bell.ring(f"job:{row.id}")
 
@@ -169,7 +171,7 @@ class Ledger:
         now = self.clock()
         with self.store.transaction():
             self.store.drop(row.id, "output", "progress")
-            self.store.drop_pieces(row.id)
+            self.store.drop_events(row.id)
             self.store.update(
                 row.id,
                 status="IN_QUEUE",
@@ -218,6 +220,19 @@ class Ledger:
         status = "IN_PROGRESS" if following < row.next_event else row.status
         return StreamView(status, pieces, following, row.first_event)
 
+    def replay(self, row: JobRow, start: int) -> EventsView:
+        """What the job has told and yielded from event `start` on; a long answer comes in several parts."""
+        events: list[tuple[int, EventKind, bytes]] = []
+        size, following = 0, row.next_event
+        for n, kind, json_text in self.store.events(row.id, start):
+            if size > _STREAM_ANSWER_BYTES:
+                following = n
+                break
+            events.append((n, kind, bytes(json_text)))
+            size += len(json_text)
+        status = "IN_PROGRESS" if following < row.next_event else row.status
+        return EventsView(status, events, following, row.first_event)
+
     def webhooks_due(self) -> list[JobRow]:
         """Ended jobs whose webhook is to be called now."""
         return self.store.webhooks_due(self.clock())
@@ -242,6 +257,14 @@ def _keeps(progress: bytes | None) -> bool:
     """Whether it says where results are that stay, whatever becomes of the job."""
     said = json.loads(progress) if progress else None
     return isinstance(said, dict) and bool(said.get("kept"))
+
+
+def _without_preview(progress: bytes) -> bytes:
+    """What is kept to be told again: a thousand small pictures of one job would fill the disk."""
+    said = json.loads(progress)
+    if not isinstance(said, dict) or "preview" not in said:
+        return progress
+    return json.dumps({name: value for name, value in said.items() if name != "preview"}).encode()
 
 
 def _waits(progress: bytes) -> bool:

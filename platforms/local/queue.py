@@ -13,7 +13,7 @@ from platforms.local.roster import Roster
 from platforms.local.store import JobRow, Store
 from shared.errors import NotFound, QueueFull
 from shared.job import Clock
-from shared.jobs.backend import ENDED, JobView, StreamView, Submission
+from shared.jobs.backend import ENDED, EventsView, JobView, StreamView, Submission
 
 _QUEUE_MIN = 50
 _QUEUE_PER_WORKER = 500
@@ -89,6 +89,14 @@ class SqliteBackend:
             return row.status in ENDED or next(iter(self._store.pieces(row.id, first)), None) is not None
 
         return self.ledger.read(await self._until(job_id, wait_s, worth_answering), start)
+
+    async def events(self, job_id: str, start: int, wait_s: float) -> EventsView:
+        """Progress and pieces from event `start` on, as often as you like; waits while there are none."""
+
+        def worth_answering(row: JobRow) -> bool:
+            return row.status in ENDED or next(iter(self._store.events(row.id, start)), None) is not None
+
+        return self.ledger.replay(await self._until(job_id, wait_s, worth_answering), start)
 
     async def _until(self, job_id: str, timeout_s: float, enough: Callable[[JobRow], bool]) -> JobRow:
         loop = asyncio.get_running_loop()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from shared.errors import InvalidInput
-from shared.jobs.backend import Status
+from shared.jobs.backend import EventKind, Status
 
 PayloadKind = Literal["input", "output", "progress"]
 
@@ -51,6 +51,12 @@ CREATE TABLE IF NOT EXISTS payloads (
     n INTEGER NOT NULL,
     json BLOB NOT NULL,
     PRIMARY KEY (job, kind)
+);
+CREATE TABLE IF NOT EXISTS told (
+    job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+    n INTEGER NOT NULL,
+    json BLOB NOT NULL,
+    PRIMARY KEY (job, n)
 );
 CREATE TABLE IF NOT EXISTS pieces (
     job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
@@ -227,9 +233,23 @@ class Store:
         query = "SELECT n, json FROM pieces WHERE job=? AND n>=? ORDER BY n"
         return self._db.execute(query, (job_id, start))
 
-    def drop_pieces(self, job_id: str) -> None:
-        """Forget the stream."""
+    def add_told(self, job_id: str, n: int, json_text: bytes, most: int) -> None:
+        """Store a progress as event `n`, and forget those that are more than `most` events old."""
+        self._db.execute("INSERT INTO told VALUES (?,?,?)", (job_id, n, json_text))
+        self._db.execute("DELETE FROM told WHERE job=? AND n<=?", (job_id, n - most))
+
+    def events(self, job_id: str, start: int) -> Iterable[tuple[int, EventKind, bytes]]:
+        """Progress and pieces from event `start` on, in their order."""
+        query = (
+            "SELECT n, 'progress', json FROM told WHERE job=:job AND n>=:start UNION ALL "
+            "SELECT n, 'piece', json FROM pieces WHERE job=:job AND n>=:start ORDER BY n"
+        )
+        return self._db.execute(query, {"job": job_id, "start": start})
+
+    def drop_events(self, job_id: str) -> None:
+        """Forget the stream, and what was told of the progress."""
         self._db.execute("DELETE FROM pieces WHERE job=?", (job_id,))
+        self._db.execute("DELETE FROM told WHERE job=?", (job_id,))
 
 
 def _own(path: Path) -> IO[str]:

@@ -8,7 +8,7 @@ from fastapi.responses import FileResponse, JSONResponse
 from starlette.types import Lifespan
 
 from shared.jobs.auth import requires
-from shared.jobs.backend import Backend, JobView, StreamView, find_backend
+from shared.jobs.backend import Backend, EventsView, JobView, StreamView, find_backend
 from shared.jobs.openai import openai_router
 from shared.jobs.refusals import answer_errors
 from shared.jobs.submission import TTL_MS, read_submission
@@ -107,6 +107,13 @@ def client_router(backends: Backends, key: str, *, strict: bool = False) -> APIR
         path = await backend_of(endpoint).file(job_id, name)
         return FileResponse(path, headers={"X-Content-Type-Options": "nosniff"})
 
+    async def events(endpoint: str, job_id: str, request: Request) -> Response:
+        start = query_int(request, "from", 0, _MAX_EVENT, 0) or 0
+        reading = backend_of(endpoint).events(job_id, start, wait_s(request, 10_000))
+        return _raw_json(_events_body(await unless_gone(request, reading)))
+
+    if not strict:
+        router.add_api_route("/events/{job_id}", events)
     router.include_router(openai_router(backend_of))
     return router
 
@@ -154,3 +161,9 @@ def _stream_body(view: StreamView, *, numbered: bool) -> bytes:
     if numbered and view.first:
         following += b',"first":%d' % view.first
     return b'{"status":"%s","stream":[%s]%s}' % (view.status.encode(), b",".join(items), following)
+
+
+def _events_body(view: EventsView) -> bytes:
+    events = b",".join(b'{"n":%d,"%s":%s}' % (n, kind.encode(), value) for n, kind, value in view.events)
+    first = b',"first":%d' % view.first if view.first else b""
+    return b'{"status":"%s","events":[%s],"next":%d%s}' % (view.status.encode(), events, view.next, first)

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, TypeVar
 from shared.errors import NotFound
 
 Status = Literal["IN_QUEUE", "IN_PROGRESS", "COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"]
+EventKind = Literal["progress", "piece"]
 ENDED: frozenset[str] = frozenset({"COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"})
 
 
@@ -85,6 +86,19 @@ class StreamView:
     first: int = 0
 
 
+@dataclass(frozen=True)
+class EventsView:
+    """What a job has told and yielded: numbered events of JSON text, and where to go on; `first` as in StreamView.
+
+    Of long jobs only the last progress is kept; pieces are kept all.
+    """
+
+    status: Status
+    events: list[tuple[int, EventKind, bytes]]
+    next: int
+    first: int = 0
+
+
 class Backend(Protocol):
     """Keeps the jobs of one endpoint.
 
@@ -107,6 +121,9 @@ class Backend(Protocol):
 
     async def stream(self, job_id: str, start: int | None, wait_s: float) -> StreamView:
         """Pieces from number `start` on, or those that nobody has read; waits while there are none."""
+
+    async def events(self, job_id: str, start: int, wait_s: float) -> EventsView:
+        """Progress and pieces from event `start` on, as often as you like; waits while there are none."""
 
     async def cancel(self, job_id: str) -> JobView:
         """Stop the job; the answer's status says whether that was still possible."""

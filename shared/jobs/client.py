@@ -155,6 +155,21 @@ class Client:
         if not cursor.is_numbered:
             yield from cursor.left_of(self.status(job_id).get("output"))
 
+    def events(self, job_id: str, start: int = 0) -> Iterator[dict[str, Any]]:
+        """Progress and pieces of a job, from event `start` on, as they come until it ends; ours can replay them.
+
+        Each is `{"n", "progress"}` or `{"n", "piece"}`. How the job ended is for `status` to say.
+
+        Raises:
+            NotFound: RunPod's own endpoints have no such route.
+        """
+        while True:
+            view = self._request("GET", f"events/{job_id}", params={"wait": _HOLD_MS, "from": start})
+            yield from view["events"]
+            start = view["next"]
+            if view["status"] in ENDED:
+                return
+
     def cancel(self, job_id: str) -> dict[str, Any]:
         """Stop the job; the answer's `status` says whether that was still possible."""
         return self._request("POST", f"cancel/{job_id}")
