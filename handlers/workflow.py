@@ -11,9 +11,10 @@ from shared.errors import InvalidInput, JobError
 from shared.media.image import ImageInput
 from shared.media.source import MediaInput
 from shared.media.video import VideoInput
-from shared.schemas import Context, Handler, Kind, Made, MadeVideo, Params, Planning
+from shared.schemas import MAX_SEED, Context, Handler, Kind, Made, MadeVideo, Params, Planning
 
 MOST_STEPS = 8
+MOST_IMAGES = 8  # of a step; image k is drawn from seed + k
 REFERENCE = re.compile(r"\$steps\.(\d+)(?:\.(?:images|videos)(?:\.(\d+))?)?")
 Step = dict[str, Any]
 Results = Sequence[Any]  # what a step made, or stand-ins for it
@@ -34,7 +35,9 @@ class WorkflowParams(Params):
         max_length=8000,
         description="In place of `steps`: draw this, let it move at 24 frames a second, twice as large.",
     )
-
+    seed: int | None = Field(
+        None, ge=0, le=MAX_SEED - MOST_IMAGES, description="Of every step that takes one and names none."
+    )
     keep: bool = Field(
         False,
         description="Deliver what each step makes as soon as it is made, also for a job that is cancelled or fails "
@@ -78,6 +81,8 @@ def validate(params: WorkflowParams, planning: Planning) -> None:
             if handler.stream or handler.chains:
                 raise InvalidInput("it answers in text" if handler.stream else "a workflow is no step of another one")
             _take_the_last(step, handler, stand_ins)
+            if params.seed is not None and "seed" in handler.params.model_fields:
+                step["seed"] = params.seed if step.get("seed") is None else step["seed"]
             planned = planning.plan(step["pipeline"], _filled(step, stand_ins))
             for name, value in step.items():
                 if _is_media(found := getattr(planned, name, None)):

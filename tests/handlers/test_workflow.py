@@ -237,3 +237,9 @@ def test_a_file_beside_a_reference_is_fetched_first_and_not_in_the_receipt(runne
     assert smoothed["images"][0].keys() == {"sha256", "bytes"}
     assert smoothed["images"][1] == "$steps.0"
     assert own not in json.dumps(result["receipt"])
+
+
+def test_a_seed_is_that_of_every_step_that_takes_one_and_names_none(runner: Runner) -> None:
+    given = {"pipeline": "workflow", "steps": [{**DRAW, "seed": None}, {**DRAW, "seed": 5}, ENLARGE], "seed": 4}
+    result = result_of(runner, Job("job", given))
+    assert [step["params"].get("seed") for step in result["receipt"]["within"]] == [4, 5, 4]
