@@ -3,11 +3,12 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from shared.errors import InvalidInput, ModelUnavailable
 from shared.media.frames import Pixels
 from shared.models.diffusion import class_of, generators, read
+from shared.models.video_families import FAMILIES, VideoFamily
 from shared.schemas import Context, ModelSource
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ class ImageToVideo:
     parts: dict[str, Any] = field(repr=False)
     device: "Device"
     loading: dict[str, Any] = field(default_factory=dict)  # seconds and bytes by stage
+
+    family: ClassVar[VideoFamily] = FAMILIES[CLASS_NAME]
 
     @property
     def num_frames(self) -> int:
@@ -138,8 +141,14 @@ def decode(pipe: Any, latents: "Tensor") -> "list[Pixels]":
 
     count = latents.shape[1]
     with torch.no_grad():
-        video = pipe.decode_latents(latents, count, count)[0]  # (3, frames, height, width) from -1 to 1
-        levels = ((video / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
+        return pixels(pipe.decode_latents(latents, count, count)[0])
+
+
+def pixels(video: "Tensor") -> "list[Pixels]":
+    """Frames of a video (3, frames, height, width) whose colours go from -1 to 1."""
+    import torch
+
+    levels = ((video / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
     return list(levels.permute(1, 2, 3, 0).contiguous().cpu().numpy())
 
 

@@ -14,17 +14,18 @@ from pydantic import ValidationError
 
 from handlers import frame_interpolation
 from handlers.frame_interpolation import FrameInterpolationParams
-from handlers.image_to_video import DRAWING, ImageToVideoParams, handler
+from handlers.image_to_video import DRAWING, ImageToVideoParams, handler, load
 from shared.device import Device
 from shared.errors import Cancelled, InvalidInput
 from shared.media.video_file import UNLIMITED, VideoFile
 from shared.media.video_writer import LOSSLESS, VideoWriter
-from shared.models.image_to_video import ImageToVideo, load
+from shared.models.image_to_video import ImageToVideo
 from shared.models.interpolator import Interpolator
+from shared.models.prompted_video import PromptedVideo
 from shared.runner import Runner
 from shared.schemas import Made, MadeVideo, ModelSource
 from tests.shared import runners
-from tests.shared.models import tiny_video
+from tests.shared.models import tiny_prompted_video, tiny_video
 from tests.shared.models.films import Blend
 from tests.shared.models.recorder import Film, Recorder
 from tests.shared.runners import PICTURE_URL, Events
@@ -42,7 +43,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(folder: Path) -> ImageToVideo:
-    return load(ModelSource("ours/tiny", "main", folder), CPU)
+    loaded = load(ModelSource("ours/tiny", "main", folder), CPU)
+    assert isinstance(loaded, ImageToVideo)
+    return loaded
+
+
+@pytest.fixture(scope="module", params=["ltx", "wan_22_small"])
+def prompted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> PromptedVideo:
+    folder = getattr(tiny_prompted_video, request.param)(tmp_path_factory.mktemp("video") / request.param)
+    loaded = load(ModelSource("ours/tiny", "main", folder), CPU)
+    assert isinstance(loaded, PromptedVideo)
+    return loaded
 
 
 class Blending(Recorder):
@@ -65,7 +76,7 @@ class Blending(Recorder):
             return [MadeVideo(VideoFile(writer.finish().data, UNLIMITED))]
 
 
-def run(model: ImageToVideo, ctx: Recorder | None = None, **params: Any) -> Recorder:
+def run(model: ImageToVideo | PromptedVideo, ctx: Recorder | None = None, **params: Any) -> Recorder:
     ctx = ctx or Recorder()
     handler.run(model, ImageToVideoParams(**{**SMALL, **params}), ctx)
     return ctx
@@ -192,7 +203,7 @@ def test_a_size_that_the_model_does_not_draw_is_refused(model: ImageToVideo) -> 
         ({"min_guidance_scale": 2.0, "max_guidance_scale": 1.0}, "min_guidance_scale must be at most"),
         ({"width": 100}, "multiple of 8"),
         ({"num_frames": 1}, "greater than or equal to 2"),
-        ({"num_frames": 51}, "less than or equal to 50"),
+        ({"num_frames": 258}, "less than or equal to 257"),
         ({"target_fps": 60, "video_format": "gif"}, "60 frames a second do not go into gif"),
         ({"fps": 30, "interpolate": 1, "video_format": "gif"}, "60 frames a second do not go into gif"),
         ({"fit": "squeeze"}, "'crop' or 'letterbox'"),
@@ -207,7 +218,76 @@ def test_parameters_that_contradict_each_other_are_refused(given: dict[str, Any]
 def test_the_warm_up_runs(model: ImageToVideo) -> None:
     ctx = Recorder()
     handler.run(model, ImageToVideoParams(**handler.warmup or {}), ctx)
-    assert len(film_of(ctx).frames) == 2
+    assert len(film_of(ctx).frames) == 9
+
+
+def test_the_warm_up_runs_in_every_family(prompted: PromptedVideo) -> None:
+    ctx = Recorder()
+    handler.run(prompted, ImageToVideoParams(**handler.warmup or {}), ctx)
+    assert len(film_of(ctx).frames) == 9
+
+
+def test_what_a_family_does_not_take_is_refused_before_any_step(model: ImageToVideo, prompted: PromptedVideo) -> None:
+    ctx = Recorder()
+    with pytest.raises(
+        InvalidInput, match="'ours/tiny' does not take prompt, guidance_scale; it takes motion_bucket"
+    ):
+        run(model, ctx, prompt="it turns", guidance_scale=3.0)
+    with pytest.raises(InvalidInput, match="'ours/tiny' does not take motion_bucket_id; it takes prompt, negative"):
+        run(prompted, ctx, motion_bucket_id=127)
+    with pytest.raises(InvalidInput, match="num_frames is 51; 'ours/tiny' draws at most 50"):
+        run(model, ctx, num_frames=51)
+    assert (ctx.steps, ctx.films) == ([], [])
+
+
+def test_what_is_left_open_is_the_familys_own_and_the_receipt_says_it(prompted: PromptedVideo) -> None:
+    ctx = run(prompted, num_frames=9)
+    family = prompted.family
+    assert film_of(ctx).fps == family.fps
+    theirs = ("motion_bucket_id", "noise_aug_strength", "min_guidance_scale", "max_guidance_scale")
+    assert ctx.differs == {
+        "seed": 3,
+        "num_frames": 9,
+        "fps": family.fps,
+        "prompt": "",
+        "negative_prompt": "",
+        "guidance_scale": family.guidance_scale,
+        **dict.fromkeys((*theirs, "decode_chunk_size")),
+    }
+
+
+def test_a_prompted_model_is_told_what_the_job_gives(prompted: PromptedVideo) -> None:
+    asked: dict[str, Any] = {
+        "num_frames": 9,
+        "prompt": "a red circle",
+        "negative_prompt": "blue",
+        "guidance_scale": 2.0,
+    }
+    ctx = run(prompted, fps=6, **asked)
+    film = film_of(ctx)
+    told = {**asked, "num_inference_steps": 2, "fps": 6}
+    picture = PICTURE.resize((96, 64), Image.Resampling.LANCZOS)
+    drawn = prompted.animate(picture, 3, Recorder(), share=1.0, preview=False, **told)
+    assert film.fps == 6
+    assert np.array_equal(film.frames, np.stack(list(drawn)))
+    assert {name: ctx.differs[name] for name in asked} == asked
+
+
+@pytest.mark.parametrize(
+    ("asked", "fps", "count"),
+    [({"interpolate": 1, "fps": 12}, 24, 17), ({"target_fps": 20, "fps": 10}, 20, 17)],
+    ids=str,
+)
+def test_frames_are_drawn_between_those_of_every_family(
+    prompted: PromptedVideo, asked: dict[str, Any], fps: int, count: int
+) -> None:
+    film = film_of(run(prompted, Blending(), num_frames=9, fit="letterbox", **asked))
+    assert (float(film.fps), len(film.frames), film.width, film.height) == (fps, count, 96, 64)
+
+
+def test_a_rate_that_the_familys_own_comes_to_is_checked(prompted: PromptedVideo) -> None:
+    with pytest.raises(InvalidInput, match="frames a second do not go into gif"):
+        run(prompted, Blending(), num_frames=9, interpolate=3, video_format="gif")
 
 
 @pytest.fixture(scope="module")
@@ -239,6 +319,18 @@ def test_a_job_gets_a_smooth_video_and_progress_that_never_goes_back(runner: Run
 def test_a_job_gets_its_frames_as_images(runner: Runner) -> None:
     result = runners.run(runner, ASKED, {"output": "frames", "image_format": "webp"})
     assert [image["url"][:16] for image in result["images"]] == ["data:image/webp;"] * 4
+
+
+def test_a_job_to_a_prompted_model_gets_a_video_and_a_receipt_of_what_was_run(tmp_path: Path) -> None:
+    folder = tiny_prompted_video.ltx(tmp_path / "ltx")
+    entry = {"pipeline": "image-to-video", "model_id": str(folder), "defaults": {"num_frames": 9, "fps": 24}}
+    listed = tmp_path / "models.json"
+    listed.write_text(json.dumps([entry]))
+    result = runners.run(runners.make(listed), ASKED, {"prompt": "it turns", "width": 64, "height": 64})
+    (video,) = result["videos"]
+    assert (video["seed"], video["frames"], video["fps"]) == (3, 9, 24.0)
+    run_with = result["receipt"]["params"]
+    assert (run_with["prompt"], run_with["guidance_scale"], run_with["motion_bucket_id"]) == ("it turns", 3.0, None)
 
 
 def test_the_model_that_interpolates_is_planned_for_where_it_is_wanted(runner: Runner) -> None:
