@@ -34,7 +34,7 @@ class Desk:
         """
         from shared.models.catalog import named
 
-        offered = [e for e in self._catalog.entries if pipeline in (None, e.pipeline)]
+        offered = [e for e in self._catalog.local if pipeline in (None, e.pipeline)]
         found = (named(offered, model_id) if model_id else offered) or [self._resolve(model_id, pipeline)]
         if revision:
             found = [_at(entry, revision) for entry in found]

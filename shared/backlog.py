@@ -36,6 +36,12 @@ class Backlog:
     def __len__(self) -> int:
         return len(self._tickets)
 
+    def counts(self) -> tuple[int, int]:
+        """How many jobs are on the device, and how many wait for it or for what they need before."""
+        with self._lock:
+            running = sum(ticket.started_at is not None for ticket in self._tickets.values())
+            return running, len(self._tickets) - running
+
     def accepted(self, job_id: str, kind: str) -> None:
         """A job was taken; it will want the device."""
         with self._lock:

@@ -1,7 +1,6 @@
 """What a running handler reports through: progress out, stops in, outputs on their way to be encoded."""
 
 import itertools
-import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
@@ -9,6 +8,7 @@ from concurrent.futures import TimeoutError as StillGoing
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
+from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Any, Protocol
 
 from shared.backlog import Backlog
@@ -116,13 +116,18 @@ class JobContext:
         """Tell whoever listens which stage the job is in."""
         self.job.events(Progress(next(self._seq), stage, kept=list(self._kept_at) or None, **where))
 
+    @property
+    def is_told(self) -> bool:
+        """Whether text has left, and cannot be taken back."""
+        return self._streams and bool(str(self.written))
+
     def begin(self) -> None:
         """The run starts, or starts anew after it ran out of memory: nothing of before counts.
 
         Raises:
             OutOfMemory: pieces of text have left, and cannot be taken back.
         """
-        if self._streams and str(self.written):
+        if self.is_told:
             raise OutOfMemory("the device's memory ran out in the middle of the text; ask for a shorter one")
         for output in self._outputs:
             output.cancel()
@@ -250,7 +255,7 @@ class JobContext:
         self.pass_step()
         piece = _whole(piece)
         self.written.pieces.append(piece)
-        self.written.size += len(json.dumps(piece, ensure_ascii=False).encode()) - 2
+        self.written.size += len(encode_basestring(piece).encode()) - 2  # as `json.dumps`, in a quarter of its time
         if self._room is not None and self.written.size > self._room:
             raise ResultTooLarge(f"the text is larger than the platform carries ({self._room:,} bytes); ask for less")
         left_s = None if most is None else self._left_s(self.steps_done, most)

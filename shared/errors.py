@@ -3,7 +3,8 @@
 Ending                          code                   HTTP  retryable
 ├── JobError                    (base of what a handler may raise or swallow)
 │   ├── InvalidInput            invalid_input          422
-│   │   └── Conflict            invalid_input          409
+│   │   ├── Conflict            invalid_input          409
+│   │   └── UnknownModel        invalid_input          400
 │   ├── Unauthorized            unauthorized           401
 │   ├── NotFound                not_found              404
 │   ├── MediaTooLarge           media_too_large        413
@@ -67,6 +68,12 @@ class Conflict(InvalidInput):
     """The Idempotency-Key was used for another request."""
 
     http_status = 409
+
+
+class UnknownModel(InvalidInput):
+    """The worker has no such model."""
+
+    http_status = 400
 
 
 class Unauthorized(JobError):
@@ -175,8 +182,10 @@ ENDINGS = (JobError, Stopped)  # for `except`: all that a job can end in
 
 def forget_frames(error: AnyError) -> AnyError:
     """The error without the stack frames that it passed: their variables are pictures, latents and whole models."""
+    passed: set[BaseException] = set()  # an error that was raised from itself has no end
     seen: BaseException | None = error
-    while seen is not None:
+    while seen is not None and seen not in passed:
+        passed.add(seen)
         seen.__traceback__ = None
         seen = seen.__cause__ or seen.__context__
     return error

@@ -46,7 +46,7 @@ class CancelToken:
     """Tells a job to stop, with the reason; safe to use from any thread, as often as you like."""
 
     def __init__(self) -> None:
-        self._stop = threading.Event()
+        self._is_set = False
         self._callbacks: list[Callable[[], None]] = []
         self._lock = threading.Lock()
         self.reason = ""
@@ -55,11 +55,11 @@ class CancelToken:
     def cancel(self, reason: str) -> None:
         """Stop the job; only the first reason is kept."""
         with self._lock:
-            if self._stop.is_set():
+            if self._is_set:
                 return
             self.reason = reason
             self.cancelled_at = time.monotonic()
-            self._stop.set()
+            self._is_set = True
             callbacks = list(self._callbacks)
         for callback in callbacks:
             callback()
@@ -67,7 +67,7 @@ class CancelToken:
     def on_cancel(self, callback: Callable[[], None]) -> None:
         """Call back once when cancelled; at once when it already is."""
         with self._lock:
-            if not self._stop.is_set():
+            if not self._is_set:
                 self._callbacks.append(callback)
                 return
         callback()
@@ -80,11 +80,11 @@ class CancelToken:
 
     def is_cancelled(self) -> bool:
         """Whether somebody asked for a stop."""
-        return self._stop.is_set()
+        return self._is_set
 
     def check(self) -> None:
         """Raise Cancelled when somebody asked for a stop."""
-        if self._stop.is_set():
+        if self._is_set:
             raise Cancelled(self.reason)
 
 
@@ -93,7 +93,8 @@ class Job:
     """What an adapter makes of its platform's job.
 
     `timeout_s` counts from the job's start on the device. `events` is called from the device's thread and must
-    return at once. `result_limit` is in bytes of the serialised result; None means that anything fits.
+    return at once. `result_limit` is in bytes of the serialised result; None means that anything fits. With
+    `keeps_files` a result holds the files themselves (schemas.Output) where it would hold data URLs.
     """
 
     id: str
@@ -103,6 +104,7 @@ class Job:
     timeout_s: float | None = None
     s3_config: dict[str, Any] | None = None
     result_limit: int | None = None
+    keeps_files: bool = False
     clock: Clock = time.monotonic
     deadline: float | None = None
     on_device_since: float | None = None

@@ -61,6 +61,18 @@ class Lane:
         for thread in new:
             thread.start()
 
+    def run(self, job: Job, work: Callable[[], T], *, here: bool = False) -> T:
+        """Run the work when its turn comes, and wait for it; raises what the work raises.
+
+        With `here` it runs on the caller's thread where its turn has come already, which saves two changes of thread.
+        That is not for torch: its threads and its graphs belong to the thread that it was first called on.
+        """
+        task = _Task(job, work)
+        if not (here and self._begin(task)):
+            return self.submit(job, work).result()
+        result: T = self._ended(task)
+        return result
+
     def submit(self, job: Job, work: Callable[[], T]) -> "Future[T]":
         """Queue the work; a job cancelled while it waits leaves the queue at once."""
         task = _Task(job, work)
@@ -76,6 +88,14 @@ class Lane:
         """Whether the job waits for the device or is on it."""
         with self._changed:
             return any(task.job is job for task in (*self._waiting, *self._running))
+
+    def is_stuck(self, job: Job, hang_s: float) -> bool:
+        """Whether the job keeps the device, `hang_s` after it was told to stop or its time was over."""
+        if job.on_device_since is None or job.deadline is None or not self.holds(job):
+            return False
+        cancelled_at = job.cancel.cancelled_at
+        asked_at = job.deadline if cancelled_at is None else max(cancelled_at, job.on_device_since)
+        return job.clock() - asked_at > hang_s
 
     def waiting(self) -> int:
         """How many jobs wait for the device."""
@@ -99,31 +119,56 @@ class Lane:
             self._run(task)
             del task  # its work and its result may hold device memory
 
+    def _begin(self, task: _Task) -> bool:
+        """Whether the device is free for a task that nothing waits before; then it is the task's."""
+        with self._changed:
+            if self._waiting or self.broken or not self._has_room():
+                return False
+            self._running.add(task)
+            return True
+
+    def _has_room(self) -> bool:
+        return len(self._running) < self.slots
+
+    def _is_next(self) -> bool:
+        return bool(self._waiting) and not self.broken and self._has_room()
+
+    def _is_over(self) -> bool:
+        return self._closed and (self.broken or not self._waiting)
+
     def _next(self) -> _Task | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or (self._waiting and not self.broken))
-            if not self._waiting or self.broken:
+            self._changed.wait_for(lambda: self._is_over() or self._is_next())
+            if self._is_over():
                 return None
             task = self._waiting.popleft()
             self._running.add(task)
             return task
 
     def _run(self, task: _Task) -> None:
-        """One task to its end; the place is free again before anybody hears of the end."""
+        """One task to its end, on a thread of the lane."""
         result, error = None, None
         try:
-            result = self._attempt(task, last=False)
+            result = self._ended(task)
         except BaseException as exc:  # noqa: BLE001 whatever ended the work is the caller's to see
             error = exc
-        with self._changed:
-            self._running.discard(task)
-        task.job.cancel.forget(task.drop)  # else the job would hold its work, and with it all that it made
-        task.work = lambda: None
         if error is None:
             task.future.set_result(result)
         else:
             task.future.set_exception(error)
         del error
+
+    def _ended(self, task: _Task) -> Any:
+        """What one task comes to; its place is free again before anybody hears of the end."""
+        try:
+            return self._attempt(task, last=False)
+        finally:
+            with self._changed:
+                self._running.discard(task)
+                if self._waiting:  # for a place that `run` has taken
+                    self._changed.notify()
+            task.job.cancel.forget(task.drop)  # else the job would hold its work, and with it all that it made
+            task.work = lambda: None
 
     def _attempt(self, task: _Task, *, last: bool) -> Any:
         try:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -45,6 +45,15 @@ class JobMetrics:
         """Keep facts for the result."""
         self._facts.update(facts)
 
+    def noted(self, fact: str) -> Any:
+        """What is known of it; None where nothing is."""
+        return self._facts.get(fact)
+
+    def stages(self) -> list[tuple[str, float]]:
+        """Every stage with its seconds."""
+        with self._lock:
+            return list(self._seconds.items())
+
     def seconds(self) -> dict[str, float]:
         """`<stage>_s` of every stage, to the tenth of a millisecond."""
         with self._lock:
@@ -53,3 +62,14 @@ class JobMetrics:
     def as_dict(self) -> dict[str, Any]:
         """The `metrics` of a result; seconds to the tenth of a millisecond."""
         return {**self.seconds(), "longest_piece_s": round(self._longest_piece, 4), **self._facts}
+
+
+Observe = Callable[[str, str, JobMetrics], None]
+"""Is told of a job's end: the pipeline that it named, `completed` or the error's code, and where its time went.
+
+Called on the job's own thread before its result is known, so it returns at once and raises nothing.
+"""
+
+
+def unobserved(pipeline: str, outcome: str, metrics: JobMetrics) -> None:
+    """Nobody listens."""

@@ -72,17 +72,24 @@ class Outgoing:
         Raises:
             ResultTooLarge, DeliveryFailed: they could not be delivered.
         """
-        rest = {"metrics": context.metrics.as_dict(), "receipt": receipt}
-        limit = None if job.result_limit is None else job.result_limit - results.json_bytes(rest) - BESIDE_OUTPUTS
-        text = results.of_text(context.written) if plan.handler.stream else {}
-        if text and job.result_limit is not None:
-            results.check_size({**rest, **text}, job.result_limit)
+        text, limit = results.of_text(context.written) if plan.handler.stream else {}, None
+        if job.result_limit is not None:
+            rest = {"metrics": context.metrics.as_dict(), "receipt": receipt}
+            limit = job.result_limit - results.json_bytes(rest) - BESIDE_OUTPUTS
+            if text:
+                results.check_size({**rest, **text}, job.result_limit)
         context.report("delivering")
         begun = job.clock()
         waiting = [output for _, each in kept if each.urls is None for output in each.outputs]
         first = len(outputs_of(kept)) - len(waiting)
         urls = self.deliverer.deliver(
-            job.id, [*waiting, *outputs], plan.envelope.delivery, job.s3_config, limit, first=first
+            job.id,
+            [*waiting, *outputs],
+            plan.envelope.delivery,
+            job.s3_config,
+            limit,
+            first=first,
+            keeps_files=job.keeps_files,
         )
         context.metrics.add("deliver", job.clock() - begun)
         logs.stage("delivered", job.id, outputs=len(outputs), seconds=round(job.clock() - begun, 3))

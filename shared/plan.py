@@ -7,9 +7,9 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from shared import openai
-from shared.errors import InvalidInput, NotFound
+from shared.errors import InvalidInput, JobError, NotFound
 from shared.models.catalog import Catalog, Entry
-from shared.schemas import Envelope, Handler, Params, Registry
+from shared.schemas import Context, Envelope, Handler, Params, Registry
 from shared.settings import Settings
 
 SURROGATE = re.compile("[\ud800-\udfff]")
@@ -31,6 +31,22 @@ class Plan:
     def model_id(self) -> str | None:
         """The model that will run, if any does."""
         return self.entry.full_id if self.entry else None
+
+    @property
+    def needs_torch(self) -> bool:
+        """Whether it, or a pipeline that it is to call, runs by torch."""
+        return self.handler.torch or any(nested.handler.torch for nested in self.nested)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether a node runs it."""
+        return self.entry is not None and self.entry.is_remote
+
+    @property
+    def needs_device(self) -> bool:
+        """Whether anything of it runs here; a chain whose steps all run on nodes is known to need nothing here."""
+        is_chain = self.handler.load is None and bool(self.nested)
+        return not (self.is_remote or (is_chain and all(plan.is_remote for plan in self.nested)))
 
 
 class Planner:
@@ -86,13 +102,38 @@ class Planner:
 
     @property
     def torch_free(self) -> bool:
-        """Whether no pipeline here needs torch."""
-        return not any(self._registry.get(name).torch for name in self.pipelines)
+        """Whether no pipeline that runs here needs torch."""
+        return not any(self._registry.get(name).torch for name in self._here)
 
     @property
     def concurrent(self) -> bool:
-        """Whether every pipeline here lets several jobs use its model at once."""
-        return bool(self.pipelines) and all(self._registry.get(name).concurrent for name in self.pipelines)
+        """Whether every pipeline that runs here lets several jobs use its model at once."""
+        return bool(self._here) and all(self._registry.get(name).concurrent for name in self._here)
+
+    @property
+    def _here(self) -> list[str]:
+        """The pipelines of which this worker runs something itself."""
+        by_nodes = {e.pipeline for e in self.catalog.remote} - {e.pipeline for e in self.catalog.local}
+        return [name for name in self.pipelines if name not in by_nodes]
+
+    @property
+    def remote(self) -> list[Entry]:
+        """The models that nodes run, also those that only a pipeline of this worker may ask for."""
+        named = self.catalog.remote
+        return [*named, *(e for e in self._whole_catalog.remote if e not in named)]
+
+    def is_for_a_node(self, job_input: Any) -> bool:
+        """Whether a job will be forwarded, by the names that it gives; False for any that will be refused."""
+        if not self.catalog.remote or not isinstance(job_input, dict):
+            return False
+        by_openai = job_input.get("openai_route") is not None
+        given = job_input.get("openai_input") if by_openai else job_input
+        asked = given.get("model" if by_openai else "model_id") if isinstance(given, dict) else None
+        try:
+            pipeline = next(iter(self._openai_pipelines()), "") if by_openai else self._pipeline(_split(job_input)[0])
+            return self.catalog.resolve(pipeline, asked if isinstance(asked, str) and asked else None).is_remote
+        except JobError:
+            return False
 
     def plan_nested(self, pipeline: str, given: dict[str, Any]) -> Plan:
         """What another pipeline asks for: any of the registry, with this worker's model, else any of the whole list.
@@ -124,7 +165,8 @@ class Planner:
     def _planned(self, pipeline: str, envelope: Envelope, given: dict[str, Any], catalog: Catalog) -> Plan:
         handler = self._registry.get(pipeline)
         entry = _entry(pipeline, handler, given, catalog)
-        defaults = {k: v for k, v in (entry.defaults if entry else {}).items() if k in handler.params.model_fields}
+        unsaid = {**envelope.fallbacks, **(entry.defaults if entry else {})}
+        defaults = {name: value for name, value in unsaid.items() if name in handler.params.model_fields}
         params = _validated(handler.params, {**defaults, **_canonical(handler.params, given)})
         planning = _Planning(self, self._registry)
         if handler.validate:
@@ -176,7 +218,7 @@ class _Planning:
 
 
 def _entry(pipeline: str, handler: Handler, given: dict[str, Any], catalog: Catalog) -> Entry | None:
-    if handler.load is None:
+    if handler.load is None and not any(e.pipeline == pipeline for e in catalog.remote):
         return None
     asked = given.get("model_id")
     return catalog.resolve(pipeline, asked if isinstance(asked, str) and asked else None)
@@ -208,6 +250,12 @@ def _canonical(model: type[Params], given: dict[str, Any]) -> dict[str, Any]:
         return model.canonical(given)
     except ValueError as exc:
         raise InvalidInput(str(exc)) from exc
+
+
+def run_handler(plan: Plan, model: Any, context: Context) -> None:
+    """Run a plan's handler, whether it emits its text or yields it."""
+    for piece in plan.handler.run(model, plan.params, context) or ():
+        context.text(piece)
 
 
 def _validated(model: type[Params], given: dict[str, Any]) -> Params:

@@ -4,14 +4,14 @@ import base64
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from shared.errors import InvalidInput
-from shared.schemas import Output
+from shared.schemas import ModelSource, Output
+from shared.timestamps import rfc3339
 
 VERSION = 1
 
@@ -26,7 +26,7 @@ class Times:
 
     def as_dict(self) -> dict[str, str]:
         """In RFC 3339, UTC, to the millisecond."""
-        return {name: _rfc3339(seconds) for name, seconds in self.__dict__.items()}
+        return {name: rfc3339(seconds) for name, seconds in self.__dict__.items()}
 
 
 class Signer:
@@ -34,11 +34,8 @@ class Signer:
 
     def __init__(self, key: str | None) -> None:
         self._key = _private_key(key) if key else None
-
-    @property
-    def public_key(self) -> str | None:
+        self.public_key = _public_key(self._key) if self._key else None
         """The key that verifies, 32 bytes in base64."""
-        return base64.b64encode(self._key.public_key().public_bytes_raw()).decode() if self._key else None
 
     def sign(self, receipt: dict[str, Any]) -> dict[str, Any]:
         """The receipt with `signed`, and `public_key` and `signature` (base64) where there is a key."""
@@ -61,10 +58,12 @@ def make(
     image_digest: str | None,
     software: dict[str, str],
     within: Sequence[dict[str, Any]] = (),
+    node: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The receipt of one finished job, not yet signed; `params` are what was run, with media as hashes.
 
-    `within` are the pipelines that this one ran, in their order: pipeline, model, parameters.
+    `within` are the pipelines that this one ran, in their order: pipeline, model, parameters. `node` is who ran it in
+    this worker's place, with its own receipt.
     """
     return {
         "version": VERSION,
@@ -75,6 +74,7 @@ def make(
         "seed": outputs[0].seed if outputs else None,
         "steps": steps,
         **({"within": list(within)} if within else {}),
+        **({"node": node} if node else {}),
         "pixels": sum(o.pixels for o in outputs),
         "outputs": [
             {
@@ -116,5 +116,10 @@ def _private_key(key: str) -> Ed25519PrivateKey:
         raise InvalidInput("RECEIPT_KEY must be an Ed25519 private key: 32 bytes in base64") from exc
 
 
-def _rfc3339(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _public_key(key: Ed25519PrivateKey) -> str:
+    return base64.b64encode(key.public_key().public_bytes_raw()).decode()
+
+
+def model_record(source: ModelSource | None) -> dict[str, str] | None:
+    """A model as receipts name it."""
+    return {"id": source.model_id, "revision": source.revision} if source else None

@@ -149,6 +149,11 @@ def software(*, torch: bool) -> dict[str, str]:
     return {name: version for name, version in versions.items() if version}
 
 
+def version() -> str:
+    """Of this software."""
+    return software(torch=False).get("pilotlight", "unknown")
+
+
 def _version(name: str) -> str | None:
     try:
         return importlib.metadata.version(name)

@@ -3,27 +3,21 @@
 import contextlib
 import gc
 import secrets
-import threading
 import time
 from collections import deque
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from shared import device as devices
 from shared import logs, receipts, results
 from shared.backlog import Backlog
-from shared.context import JobContext, Span
+from shared.context import JobContext
 from shared.errors import (
     ENDINGS,
     Internal,
     InvalidInput,
     JobError,
-    MediaTooLarge,
-    ModelUnavailable,
     Ruin,
     Stopped,
     forget_frames,
@@ -33,27 +27,33 @@ from shared.lane import Lane
 from shared.media.deliver import Deliverer
 from shared.media.fetch import Fetcher
 from shared.media.source import MediaLimits, media_inputs
-from shared.metrics import JobMetrics
+from shared.metrics import JobMetrics, Observe, unobserved
 from shared.models import readahead
 from shared.models.catalog import Entry
 from shared.models.pool import Load, Pool
 from shared.models.store import Store
-from shared.models.transfer import Transfer
 from shared.models.volumes import is_networked
-from shared.nested import NestedContext
+from shared.nesting import Nesting
+from shared.nodes import accounts
+from shared.nodes.forwarding import Forwarder
 from shared.outgoing import Outgoing, outputs_of
-from shared.plan import Plan, Planner
-from shared.schemas import Context, Handler, Made, MadeVideo, ModelSource, Output, Registry
+from shared.plan import Plan, Planner, run_handler
+from shared.preparation import Preparation
+from shared.schemas import Handler, ModelSource, Output, Registry
 from shared.settings import Settings
 
 MOST_WARM = 8  # models
 BESIDE_WEIGHTS = 1.3  # times the weights must be free, for a model to be loaded beside others
 FOR_RUNS = {"cuda": 4 * 2**30, "cpu": 2**30, "mps": 2**30}  # and so many bytes, for what a run needs
 MAX_JOBS_AT_ONCE = 64  # prepared or delivered at the same time; the device still takes them one by one
+MAX_FORWARDED = 256  # that nodes run, or that wait for one
 
 
 class Runner:
-    """Takes jobs to results. Knows no platform: adapters hand it a Job and get a future."""
+    """Takes jobs to results. Knows no platform: adapters hand it a Job and get a future.
+
+    `observe` may be set to a function that is told of every job's end.
+    """
 
     def __init__(self, settings: Settings, registry: Registry, *, clock: Clock = time.monotonic) -> None:
         self.settings = settings
@@ -64,22 +64,23 @@ class Runner:
         self.lane = Lane(self._classify, self.pool.free)
         self.backlog = Backlog(clock)
         self.signer = receipts.Signer(_plain(settings.receipt_key))
+        self.observe: Observe = unobserved
         self._device: devices.Device | None = None
         self.starting = JobMetrics(clock)
         self._cold_starts: list[dict[str, Any]] = []  # one at most, for the first job to take
-        self._fetcher = Fetcher(
-            max_bytes=settings.max_media_bytes,
-            timeout_s=settings.fetch_timeout_s,
-            allow_private_hosts=settings.allow_private_hosts,
+        self._preparation = _preparation(settings, self.store)
+        self._outgoing = self._preparation.outgoing
+        self.forwarder = Forwarder.of_entries(self.planner.remote, settings.job_timeout_s, clock)
+        self._nesting = Nesting(
+            self.planner,
+            self._preparation,
+            self.pool,
+            self.lane,
+            self.forwarder,
+            lambda source: _has_room(self.device(), source),
         )
-        self._limits = MediaLimits(
-            settings.max_media_bytes,
-            settings.max_image_pixels,
-            settings.max_video_frames,
-            settings.max_video_seconds,
-        )
-        self._outgoing = Outgoing(Deliverer.from_settings(settings, self._fetcher))
         self._jobs = ThreadPoolExecutor(MAX_JOBS_AT_ONCE, thread_name_prefix="job")
+        self._forwarded = ThreadPoolExecutor(MAX_FORWARDED, thread_name_prefix="forwarded")
         self._encoders = ThreadPoolExecutor(2, thread_name_prefix="encode")
 
     def _classify(self, exc: BaseException) -> Ruin | None:
@@ -97,14 +98,22 @@ class Runner:
                 self._device = devices.pick(self.settings.device, torch_free=self.planner.torch_free)
         return self._device
 
+    @property
+    def capacity(self) -> int:
+        """How many jobs run at once: on the device, and on nodes."""
+        return self.lane.slots + self.forwarder.fleet.capacity()
+
     def submit(self, job: Job) -> "Future[dict[str, Any]]":
         """Start on a job; the future ends with its result or with an Ending, and with nothing else."""
+        if self.planner.is_for_a_node(job.input):
+            self.backlog.ended(job.id)  # who took the job may have counted it
+            return self._forwarded.submit(self._run_logged, job, self.observe)
         self.backlog.accepted(job.id, self.planner.kind_of(job.input))
-        return self._jobs.submit(self._run_logged, job)
+        return self._jobs.submit(self._run_logged, job, self.observe)
 
     def read_ahead(self) -> None:
         """Start to read the warm models' files into memory, where they lie on a network volume."""
-        found = [self.store.find(entry) for entry in self.planner.catalog.entries if entry.warm]
+        found = [self.store.find(entry) for entry in self.planner.catalog.local if entry.warm]
         paths = [source.path for source in found if source and is_networked(source.path)]
         for path in paths:
             kind = devices.pick(self.settings.device, torch_free=True).kind
@@ -115,7 +124,7 @@ class Runner:
         gc.disable()
         try:
             begun = self.starting.clock()
-            loading = [self._warm(e, self.registry.get(e.pipeline)) for e in self.planner.catalog.entries if e.warm]
+            loading = [self._warm(e, self.registry.get(e.pipeline)) for e in self.planner.catalog.local if e.warm]
             self.starting.add("warm", self.starting.clock() - begun)
         finally:
             # not collected first: what a start leaves are 7 MB, and to find them takes 0.3 s
@@ -134,19 +143,54 @@ class Runner:
             loading: dict[str, Any] | None = result["metrics"].get("loading")
             return loading
         if handler.load:
-            found = self.store.ensure(entry)
-            with self.store.hold(entry, found) as source, self.pool.acquire(handler.load, source) as model:
-                self._widen(model)
-                logs.stage("loaded", "warm-up", model=entry.full_id)
-                return getattr(model, "loading", None)
+            found, job = self.store.ensure(entry), Job("warm-up", {})
+            with self.store.hold(entry, found) as source:
+                return self.lane.run(job, partial(self._loaded, handler.load, source))
         return None
 
-    def _run_logged(self, job: Job) -> dict[str, Any]:
-        """Run, log the end, and let nothing but an Ending out: without its frames, which hold what the run held."""
-        begun = job.clock()
+    def _loaded(self, load: Load, source: ModelSource) -> dict[str, Any] | None:
+        """Load a model without running it; on the lane's thread."""
+        with self.pool.acquire(load, source) as model:
+            self._widen(model)
+            logs.stage("loaded", "warm-up", model=source.model_id)
+            return getattr(model, "loading", None)
+
+    def warm_model(self, pipeline: str, model_id: str | None) -> "Future[None]":
+        """Load a model ahead of its first job, and run it once; the future ends when that is done, or in an Ending.
+
+        It takes its turn on the device as jobs do. What nodes run, and pipelines without a model, need nothing.
+
+        Raises:
+            NotFound, InvalidInput: this worker has no such pipeline or model.
+        """
+        handler = self.registry.get(pipeline)
+        if pipeline not in self.planner.pipelines:
+            served = ", ".join(self.planner.pipelines)
+            raise InvalidInput(f"this worker does not serve '{pipeline}'; it serves: {served}")
+        entry = self.planner.catalog.resolve(pipeline, model_id) if handler.load else None
+        return self._jobs.submit(self._warm_ahead, entry, handler)
+
+    def _warm_ahead(self, entry: Entry | None, handler: Handler) -> None:
+        if entry is None or entry.is_remote or self._is_warm(entry, handler):
+            return
         try:
-            result = self._run(job)
+            self._warm(entry, handler)
+        except ENDINGS:
+            raise
+        except BaseException as exc:  # noqa: BLE001 logged here, hidden from the caller
+            raise _internal(Job("warm-up", {}), exc) from None
+
+    def _is_warm(self, entry: Entry, handler: Handler) -> bool:
+        source = self.store.find(entry)
+        return bool(source and handler.load and self.pool.holds(handler.load, source))
+
+    def _run_logged(self, job: Job, observe: Observe = unobserved) -> dict[str, Any]:
+        """Run, log the end, and let nothing but an Ending out: without its frames, which hold what the run held."""
+        begun, kind, metrics = job.clock(), self.planner.kind_of(job.input), JobMetrics(job.clock)
+        try:
+            result = self._run(job, metrics)
             logs.stage("ended", job.id, code="completed", seconds=_since(begun, job))
+            observe(kind, "completed", metrics)
             return result
         except ENDINGS as exc:
             ending: JobError | Stopped = exc
@@ -157,13 +201,14 @@ class Runner:
         # a message about the input may repeat what was put into the wrong field
         reason = None if isinstance(ending, InvalidInput) else ending.message
         logs.stage("ended", job.id, code=ending.code, seconds=_since(begun, job), reason=reason)
+        observe(kind, ending.code, metrics)
         try:
             raise forget_frames(ending)
         finally:
             del ending
 
-    def _run(self, job: Job) -> dict[str, Any]:
-        accepted_at, metrics = time.time(), JobMetrics(job.clock)
+    def _run(self, job: Job, metrics: JobMetrics) -> dict[str, Any]:
+        accepted_at = time.time()
         if models := self.planner.openai_models(job.input):
             return {"answer": models}
         plan = self.planner.plan(job.input)
@@ -179,19 +224,20 @@ class Runner:
                 self._outgoing.most_bytes(job, plan),
                 lambda outputs, first: self._outgoing.early(job, plan, outputs, first),
             ),
-            self._nested,
+            self._nesting.run,
             streams=streams,
             room=job.result_limit,
         )
         logs.stage("taken", job.id, pipeline=plan.pipeline, model=plan.model_id)
         self.backlog.away(job.id, away=True)
-        source = self._prepare(job, plan, context)
+        source = self._preparation.prepare(job, plan, context)
+        if plan.is_remote:
+            return self._forward(job, plan, context, accepted_at)
         self.backlog.away(job.id, away=False)
         queued_at = job.clock()
-        with self._held(plan, source, job, context) as source:
-            started_at = self.lane.submit(
-                job, lambda: self._on_device(job, plan, source, context, queued_at)
-            ).result()
+        with self._preparation.hold(plan, source, job, context) as source:
+            work = partial(self._on_device, job, plan, source, context, queued_at)
+            started_at = self.lane.run(job, work, here=not plan.needs_torch) if plan.needs_device else work()
         ended_at = time.time()
         outputs = context.outputs()
         kept = context.kept_outputs()
@@ -200,46 +246,20 @@ class Runner:
         receipt = self._receipt(job, plan, source, context, [*outputs_of(kept), *outputs], times)
         return self._outgoing.result(job, plan, context, outputs, kept, receipt)
 
-    def _prepare(self, job: Job, plan: Plan, context: JobContext) -> ModelSource | None:
-        """Everything that needs no device: what the job names is checked, fetched and on disk before its turn."""
-        self._outgoing.check_places(job, plan)
-        self._load_media(plan, job, context)
-        self._outgoing.check_room(job, plan)
-        for nested in plan.nested:
-            if nested.entry:
-                self._ensured(nested.entry, job, context)
-        return self._ensured(plan.entry, job, context) if plan.entry else None
-
-    def _ensured(self, entry: Entry, job: Job, context: JobContext) -> ModelSource:
-        return self.store.ensure(entry, on_download=partial(_downloading, entry, job, context), check=job.check)
-
-    @contextmanager
-    def _held(
-        self, plan: Plan, source: ModelSource | None, job: Job, context: JobContext
-    ) -> Iterator[ModelSource | None]:
-        """Keep other workers from evicting the models while the job waits for the device and runs."""
-
-        def hold(entry: Entry, found: ModelSource) -> AbstractContextManager[ModelSource]:
-            on_download = partial(_downloading, entry, job, context)
-            return self.store.hold(entry, found, on_download=on_download, check=job.check)
-
-        with ExitStack() as stack:
-            for entry in filter(None, (nested.entry for nested in plan.nested)):
-                if found := self.store.find(entry):
-                    stack.enter_context(hold(entry, found))
-            yield stack.enter_context(hold(plan.entry, source)) if plan.entry and source else None
-
-    def _load_media(self, plan: Plan, job: Job, context: JobContext) -> None:
-        most, pixels = self._limits.PICTURES * self._limits.max_pixels, 0
-        with context.metrics.measure("fetch"):
-            for given in media_inputs(plan.params):
-                given.load(self._fetcher, self._limits)
-                job.check()
-                pixels += given.pixels
-                if pixels > most:
-                    raise MediaTooLarge(f"the images have more than {most:,} pixels together (4 x MAX_IMAGE_PIXELS)")
-        if plan.handler.check:
-            plan.handler.check(plan.params)
+    def _forward(self, job: Job, plan: Plan, context: JobContext, accepted_at: float) -> dict[str, Any]:
+        """Let a node run the job, which is checked and has its files; the device has nothing to do with it."""
+        begun, sent_at = job.clock(), time.time()
+        answer = self.forwarder.run(job, plan, context)
+        times = receipts.Times(accepted_at, sent_at + answer.waited_s, time.time())
+        context.metrics.add("queue", answer.waited_s)
+        context.metrics.add("run", job.clock() - begun - answer.waited_s)
+        context.note(node=answer.node, node_metrics=answer.metrics)
+        job.cancel.check()  # before anything of it leaves this worker
+        receipt = self.signer.sign(accounts.receipt(job, plan, answer, context.written, times, self.settings))
+        result = {**self._outgoing.result(job, plan, context, answer.outputs, [], receipt), **answer.shown}
+        if job.result_limit is not None and answer.shown:
+            results.check_size(result, job.result_limit)
+        return result
 
     def _on_device(
         self, job: Job, plan: Plan, source: ModelSource | None, context: JobContext, queued_at: float
@@ -284,7 +304,7 @@ class Runner:
         context.upcoming = deque(plan.nested)
         context.report("running")
         job.check()
-        _run_handler(plan, model, context)
+        run_handler(plan, model, context)
         if any(given.truncated for given in media_inputs(plan.params)):  # of a video known once its frames are read
             context.note(truncated_input=True)
         context.metrics.checked()
@@ -292,50 +312,6 @@ class Runner:
         context.metrics.add("run", seconds)
         self.backlog.ended(job.id, seconds)
         logs.stage("run", job.id, pipeline=plan.pipeline, model=plan.model_id, seconds=round(seconds, 3))
-
-    def _nested(
-        self, outer: JobContext, pipeline: str, given: dict[str, Any], span: Span | None
-    ) -> list[Made | MadeVideo]:
-        """A pipeline run by another, on the device that the job holds already."""
-        plan = self.planner.plan_nested(pipeline, given)
-        following = _following(outer.upcoming, plan)
-        inner = NestedContext(outer, span, lambda: self._warm_beside(following) if following else None)
-        self._load_media(plan, outer.job, outer)
-        if plan.handler.load is None or plan.entry is None:
-            return self._ran_within(outer, plan, None, None, inner)
-        source = self.store.find(plan.entry)
-        if source is None:  # the device must not wait for a network
-            raise ModelUnavailable(f"'{plan.model_id}' must be on the volume before another pipeline can run it")
-        with (
-            self.store.hold(plan.entry, source, check=outer.job.check) as source,
-            self.pool.acquire(plan.handler.load, source) as model,
-        ):
-            return self._ran_within(outer, plan, source, model, inner)
-
-    def _ran_within(
-        self, outer: JobContext, plan: Plan, source: ModelSource | None, model: Any, inner: NestedContext
-    ) -> list[Made | MadeVideo]:
-        """What a nested run made, with its parameters; its place in the receipt is that of its start."""
-        place: dict[str, Any] = {"pipeline": plan.pipeline, "model": _model_record(source)}
-        outer.nested.append(place)
-        _run_handler(plan, model, inner)
-        place["params"] = {**plan.params.as_record(), **inner.differs}
-        return [replace(made, params=made.params or plan.params) for made in inner.made]
-
-    def _warm_beside(self, plan: Plan) -> None:
-        """Load the next model while this one works, where memory has room for both; nobody waits for it."""
-        source = self.store.find(plan.entry) if plan.entry else None
-        load = plan.handler.load
-        if source is None or load is None or self.pool.holds(load, source) or not _has_room(self.device(), source):
-            return
-        threading.Thread(target=self._load_beside, args=(load, source), name="load-beside", daemon=True).start()
-
-    def _load_beside(self, load: Load, source: ModelSource) -> None:
-        try:
-            with self.pool.acquire(load, source):
-                logs.stage("loaded", "beside", model=source.model_id)
-        except Exception as exc:  # noqa: BLE001 the run that needs it will say so
-            logs.logger.info("not loaded beside", extra={"fields": {"model": source.model_id, "error": repr(exc)}})
 
     def _receipt(
         self,
@@ -352,40 +328,32 @@ class Runner:
             receipts.make(
                 job_id=job.id,
                 pipeline=plan.pipeline,
-                model=_model_record(source),
+                model=receipts.model_record(source),
                 params={**plan.params.as_record(), **context.differs},
                 outputs=outputs,
                 steps=(context.written.usage or {}).get("completion_tokens", context.steps_done),
                 times=times,
                 worker=self.settings.runpod_pod_id,
                 image_digest=self.settings.image_digest,
-                software=results.software(torch=any(p.handler.torch for p in (plan, *plan.nested))),
+                software=results.software(torch=plan.needs_torch),
                 within=context.nested,
             )
         )
 
 
-def _model_record(source: ModelSource | None) -> dict[str, str] | None:
-    return {"id": source.model_id, "revision": source.revision} if source else None
-
-
-def _following(upcoming: "deque[Plan]", plan: Plan) -> Plan | None:
-    """What is to run after this, by the plan of the job; what is done is dropped from it."""
-    while upcoming:
-        done = upcoming.popleft()
-        if (done.pipeline, done.entry) == (plan.pipeline, plan.entry):
-            break
-    return upcoming[0] if upcoming else None
-
-
-def _downloading(entry: Entry, job: Job, context: JobContext, moment: Transfer) -> None:
-    """The job waits for a model: steps are bytes."""
-    if not moment.total:
-        logs.stage("downloading", job.id, model=entry.full_id)
-        context.report("downloading")
-        return
-    eta_s = None if moment.eta_s is None else round(moment.eta_s, 1)
-    context.report("downloading", step=moment.done, steps=moment.total, eta_s=eta_s)
+def _preparation(settings: Settings, store: Store) -> Preparation:
+    fetcher = Fetcher(
+        max_bytes=settings.max_media_bytes,
+        timeout_s=settings.fetch_timeout_s,
+        allow_private_hosts=settings.allow_private_hosts,
+    )
+    limits = MediaLimits(
+        settings.max_media_bytes,
+        settings.max_image_pixels,
+        settings.max_video_frames,
+        settings.max_video_seconds,
+    )
+    return Preparation(store, Outgoing(Deliverer.from_settings(settings, fetcher)), fetcher, limits)
 
 
 def _has_room(device: devices.Device, source: ModelSource) -> bool:
@@ -398,11 +366,6 @@ def _internal(job: Job, exc: BaseException) -> Internal:
     error_id = secrets.token_hex(4)
     logs.logger.error("internal error", extra={"fields": {"job": job.id, "error_id": error_id}}, exc_info=exc)
     return Internal(f"an error of this worker; its log has it under {error_id}", error_id=error_id)
-
-
-def _run_handler(plan: Plan, model: Any, context: Context) -> None:
-    for piece in plan.handler.run(model, plan.params, context) or ():
-        context.text(piece)
 
 
 def _since(begun: float, job: Job) -> float:

@@ -293,13 +293,13 @@ class Output:
         """Whether it stands under `videos` in a result."""
         return self.frames is not None
 
-    def as_dict(self, url: str) -> dict[str, Any]:
-        """The output as the result shows it."""
+    def as_dict(self, url: "str | Output") -> dict[str, Any]:
+        """The output as the result shows it; `url` is the output itself where it is to be written by who answers."""
         shown = {"url": url, "seed": self.seed, "nsfw": self.nsfw}
         return {**shown, "frames": self.frames, "fps": self.fps} if self.is_video else shown
 
 
-def of_media(outputs: Sequence[Output], urls: Sequence[str]) -> dict[str, Any]:
+def of_media(outputs: Sequence[Output], urls: Sequence[str | Output]) -> dict[str, Any]:
     """The fields of a result that show pictures and videos; none where there are none."""
     shown = list(zip(outputs, urls, strict=True))
     images = [output.as_dict(url) for output, url in shown if not output.is_video]
@@ -314,6 +314,7 @@ class Envelope(BaseModel):
 
     pipeline: str | None = None
     delivery: dict[str, Any] | None = None
+    fallbacks: dict[str, Any] = Field(default_factory=dict)  # where neither the job nor the model gives a parameter
     details: bool = False
     openai_route: str | None = None
     openai_input: Any = None

@@ -46,6 +46,16 @@ class Settings(BaseModel):
     handlers: Path | None = Field(None, description="A folder of handlers kept outside this repository.")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where models run.")
 
+    auth_token: SecretStr | None = Field(
+        None, description="`serve` and the image: the key that requests to the container must carry."
+    )
+    queue_max: int = Field(8, ge=0, description="Requests that may wait for the container's device; more get 429.")
+    serve_open: bool = Field(
+        False, description="Set in the image: serve on any address without `AUTH_TOKEN`, with a warning."
+    )
+    host: str = Field("0.0.0.0", description="Where the image's container listens.")  # noqa: S104 a container's own
+    port: int = Field(8000, ge=0, le=65535, description="And its port.")
+
     take_ahead_s: float = Field(
         0.3, ge=0, description="Ask for the next jobs when less than this much work is left; 0 = never ahead."
     )
@@ -115,6 +125,11 @@ class Settings(BaseModel):
         except ValidationError as exc:
             wrong = "; ".join(f"{str(e['loc'][0]).upper()}: {e['msg']}" for e in exc.errors(include_input=False))
             raise InvalidInput(f"environment: {wrong}") from exc
+
+
+def visible_cards(env: Mapping[str, str] = os.environ) -> str | None:
+    """CUDA's own CUDA_VISIBLE_DEVICES; unlike an empty variable of ours, an empty one says something: no card."""
+    return env.get("CUDA_VISIBLE_DEVICES")
 
 
 def variable(name: str, env: Mapping[str, str] = os.environ) -> str | None:

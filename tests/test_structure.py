@@ -1,6 +1,7 @@
 """Which folder may import which: arrows point one way."""
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def test_handlers_know_no_platform_and_no_other_handler() -> None:
     assert files == []
 
 
-@pytest.mark.parametrize("platform", ["runpod", "local"])
+@pytest.mark.parametrize("platform", ["runpod", "local", "container"])
 def test_no_platform_imports_another(platform: str) -> None:
     others = {"runpod", "local", "modal", "container"} - {platform}
     wrong = [
@@ -45,18 +46,30 @@ def test_no_platform_imports_another(platform: str) -> None:
     assert wrong == []
 
 
+def test_the_web_page_imports_nothing_of_ours_and_only_what_it_installs() -> None:
+    known = sys.stdlib_module_names | {"ui", "gradio", "requests", "yaml", "cryptography", "PIL"}
+    assert [(file, m) for file, m in imports("ui_space") if m.split(".")[0] not in known] == []
+
+
 # A room of shared may import those before it.
 LAYERS = [
-    "errors settings logs",
-    "job device",
+    "errors settings timestamps",
+    "logs",
+    "job device capabilities hardware",
     "schemas media",
     "models openai",
     "jobs",
     "lane backlog metrics",
     "context receipts plan",
     "results nested",
+    "nodes",
     "outgoing",
+    "preparation",
+    "nesting",
     "runner",
+    "readiness",
+    "telemetry",
+    "about",
 ]
 
 
@@ -88,7 +101,7 @@ def test_package_files_hold_a_docstring_and_no_code(package: str) -> None:
 def test_every_module_says_what_it_is_for() -> None:
     silent = [
         _name(file)
-        for folder in ("shared", "handlers", "platforms", "templates", "bench", "docs")
+        for folder in ("shared", "handlers", "platforms", "templates", "bench", "docs", "ui_space")
         for file in (ROOT / folder).rglob("*.py")
         if not ast.get_docstring(ast.parse(file.read_text()))
     ]

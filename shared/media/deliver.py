@@ -106,8 +106,11 @@ class Deliverer:
         inline_limit: int | None,
         *,
         first: int = 0,
-    ) -> list[str]:
+        keeps_files: bool = False,
+    ) -> list[Any]:
         """The URL of each output; `first` others of the job have been delivered before.
+
+        With `keeps_files` an output that stays inline is left as it is, in place of its data URL.
 
         They go to the job's PUT URLs where it named them. Else they stay inline where `inline_size` is within the
         limit (None: always). Else they go to the job's bucket, the operator's, or the local endpoint's files.
@@ -120,7 +123,7 @@ class Deliverer:
         if puts:
             return [self._to_put(put, output) for put, output in zip(puts, outputs, strict=False)]
         if inline_limit is None or inline_size(outputs) <= inline_limit:
-            return [data_url(output.data, output.media_type) for output in outputs]
+            return list(outputs) if keeps_files else [data_url(o.data, o.media_type) for o in outputs]
         keys = [f"{quote(job_id, safe='')}/{n}.{output.extension}" for n, output in enumerate(outputs, first)]
         bucket = _bucket_of(s3_config) or self.bucket
         if bucket:

@@ -38,6 +38,10 @@ class ImageInput(MediaInput):
         """Of the decoded picture."""
         return self._image.width * self._image.height
 
+    def file(self) -> bytes:
+        """See MediaInput."""
+        return self._data or encode_image(self._image, "png")
+
     def _take(self, source: Image.Image) -> None:
         self._image = plain(source)
         self._record = {"pixels_sha256": pixels_sha256(self._image)}
@@ -77,8 +81,9 @@ def pixels_sha256(image: Image.Image) -> str:
     The same for every lossless file of a picture.
     """
     plain = flatten(image)
-    head = f"RGB {plain.width}x{plain.height}\n".encode("ascii")
-    return hashlib.sha256(head + plain.tobytes()).hexdigest()
+    digest = hashlib.sha256(f"RGB {plain.width}x{plain.height}\n".encode("ascii"))
+    digest.update(plain.tobytes())
+    return digest.hexdigest()
 
 
 def preview_data_url(image: Image.Image, max_bytes: int = 64_000) -> str:

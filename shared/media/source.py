@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -59,6 +59,8 @@ class MediaInput:
         if isinstance(source, self.decoded):
             self._take(source)
             self._is_loaded = True
+        elif isinstance(source, bytes):
+            self._data = source
         elif source.strip()[:6].lower().startswith(("http:", "https:")):
             self._url = str(split_url(source.strip()))
         else:
@@ -95,8 +97,8 @@ class MediaInput:
         """What `repr` says of it once it is loaded."""
         raise NotImplementedError
 
-    def load(self, fetcher: Fetcher, limits: MediaLimits) -> None:
-        """Fetch and decode; nothing the second time.
+    def load(self, fetcher: Fetcher, limits: MediaLimits, *, keep: bool = False) -> None:
+        """Fetch and decode; nothing the second time. With `keep`, `file` has the bytes afterwards.
 
         Raises:
             InvalidInput: the URL may not be used or does not answer, or the data is no such file.
@@ -112,8 +114,12 @@ class MediaInput:
             )
         self._decode(data, limits)
         self._record = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-        self._data = None
+        self._data = data if keep else None
         self._is_loaded = True
+
+    def file(self) -> bytes:
+        """The file as it was sent, of one that was loaded to be kept; else one without loss of what it shows."""
+        raise NotImplementedError
 
     def as_record(self) -> dict[str, Any]:
         """What a receipt may hold, after `load`: hash and size of the file, or the hash of what a handler passed."""
@@ -129,7 +135,7 @@ class MediaInput:
     def _validate(cls, value: Any) -> Self:
         if isinstance(value, cls):
             return value
-        if not isinstance(value, (str, *cls.decoded)):
+        if not isinstance(value, (str, bytes, *cls.decoded)):  # bytes: of a form; JSON has none
             raise PydanticCustomError(
                 "media_type",
                 "the {kind} is given as a string: a data URL, base64, or an http(s) URL",
@@ -176,20 +182,19 @@ class MediaInput:
 
 def media_inputs(params: BaseModel) -> list[MediaInput]:
     """Every file among the parameters, also inside lists, tuples and nested models, in the order of the fields."""
-    return list(_walk(params))
+    return list(_walk(getattr(params, name) for name in type(params).model_fields))
 
 
-def _walk(value: Any) -> Iterator[MediaInput]:
-    if isinstance(value, MediaInput):
-        yield value
-    elif isinstance(value, BaseModel):
-        for name in type(value).model_fields:
-            yield from _walk(getattr(value, name))
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _walk(item)
-    elif isinstance(value, dict):
-        yield from _walk(list(value.values()))
+def _walk(values: Iterable[Any]) -> Iterator[MediaInput]:
+    for value in values:
+        if isinstance(value, MediaInput):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _walk(value)
+        elif isinstance(value, dict):
+            yield from _walk(value.values())
+        elif isinstance(value, BaseModel):
+            yield from media_inputs(value)
 
 
 def data_url(data: bytes, mime: str) -> str:

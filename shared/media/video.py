@@ -34,6 +34,10 @@ class VideoInput(MediaInput):
         """None: its frames are decoded as they are asked for."""
         return 0
 
+    def file(self) -> bytes:
+        """See MediaInput."""
+        return self._file.data
+
     def _take(self, source: VideoFile) -> None:
         self._file = source
         self._record = {"sha256": hashlib.sha256(source.data).hexdigest(), "bytes": len(source.data)}

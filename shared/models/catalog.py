@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from shared.errors import InvalidInput
+from shared.errors import InvalidInput, UnknownModel
+from shared.media.addresses import split_url
 from shared.settings import Settings
 
 TEXT_GENERATION = "text-generation"
@@ -40,8 +41,27 @@ class Entry(BaseModel):
         default_factory=dict, description="How to load it; for a GGUF file: gpu_layers, context, slots."
     )
     warm: bool = Field(False, description="Load it when the worker starts, before the first job.")
-    gpu_memory_gb: float | None = Field(None, description="What it needs on the card.")
+    gpu_memory_gb: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="What it needs on the card, in 10^9 bytes."
+    )
+    gpu: int | None = Field(None, ge=0, description="With `up --gpus`: the number of the only card to place it on.")
+    idle_s: float = Field(
+        300,
+        ge=0,
+        allow_inf_nan=False,
+        description="With `up --gpus`: its worker ends after so long without a job, unless it is `warm`.",
+    )
+    capacity: int | None = Field(None, ge=1, description="How many jobs may be sent for it at once; advertised.")
+    price_per_unit: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="What a unit costs; advertised, and charged by nobody here."
+    )
+    pixels_per_unit: int = Field(1, ge=1, description="The pixels, or tokens of text, that are one unit.")
+    currency: str = Field("wei", pattern="^[A-Za-z]{1,8}$", description="Of the price: `wei`, `eth`, or as `USD`.")
     defaults: dict[str, Any] = Field(default_factory=dict, description="Parameters where a job gives none.")
+    url: tuple[str, ...] = Field(
+        (), description="Nodes that run it in this worker's place: containers, or endpoints `https://.../v2/{id}`."
+    )
+    token_env: str | None = Field(None, description="The name of the variable that holds the nodes' token.")
 
     @model_validator(mode="before")
     @classmethod
@@ -62,6 +82,41 @@ class Entry(BaseModel):
     def loading(self) -> dict[str, Any]:
         """How it is loaded, with the pickles that may be read, by their hashes."""
         return {**self.options, **({"pickles": self.pickles} if self.pickles else {})}
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether nodes run it, so that it is never on a volume or a device of this worker."""
+        return bool(self.url)
+
+    @field_validator("url", mode="before")
+    @classmethod
+    def _one_or_several(cls, given: Any) -> Any:
+        return (given,) if isinstance(given, str) else given
+
+    @field_validator("url")
+    @classmethod
+    def _are_urls_of_nodes(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        """Without query and credentials: what is secret goes into a variable."""
+        try:
+            found = [split_url(url) for url in given]
+        except InvalidInput as exc:
+            raise ValueError(exc.message) from None
+        if any("?" in url.path for url in found):
+            raise ValueError("a node's url has no query; name the variable with its token in token_env")
+        return tuple(str(url).rstrip("/") for url in found)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_token(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "token" in given:
+            raise ValueError("a token does not belong into a file; set a variable, and give its name as token_env")
+        return given
+
+    @model_validator(mode="after")
+    def _token_of_nodes(self) -> Self:
+        if self.token_env and not self.url:
+            raise ValueError("token_env is the nodes' token, and url names none")
+        return self
 
     @model_validator(mode="after")
     def _pinned_to_a_commit(self) -> Self:
@@ -93,6 +148,16 @@ class Catalog:
             entries = known or [_with_options(_single(settings.pipeline, settings.model_id), options)]
         return cls(entries, allow_any=settings.allow_any_model)
 
+    @property
+    def local(self) -> list[Entry]:
+        """The models that this worker loads itself."""
+        return [e for e in self.entries if not e.is_remote]
+
+    @property
+    def remote(self) -> list[Entry]:
+        """Those that nodes run."""
+        return [e for e in self.entries if e.is_remote]
+
     def pipelines(self) -> list[str]:
         """The pipelines that have a model, in the list's order."""
         return list(dict.fromkeys(e.pipeline for e in self.entries))
@@ -101,7 +166,7 @@ class Catalog:
         """The entry for a job.
 
         Raises:
-            InvalidInput: the catalog has no such model.
+            UnknownModel: the catalog has no such model.
         """
         offered = [e for e in self.entries if e.pipeline == pipeline]
         if found := offered if model_id is None else named(offered, model_id):
@@ -110,7 +175,7 @@ class Catalog:
             return Entry(pipeline=pipeline, model_id=model_id, pinned=False)
         names = ", ".join(e.full_id for e in offered) or "none"
         asked = f"model_id '{model_id[:64]}' is not" if model_id else f"no model for '{pipeline}' is"
-        raise InvalidInput(f"{asked} in this worker's catalog; it has: {names}")
+        raise UnknownModel(f"{asked} in this worker's catalog; it has: {names}")
 
 
 def _is_of_the_hub(model_id: str) -> bool:

@@ -24,7 +24,7 @@ def unfit(store: Store, catalog: Catalog) -> Iterator[Unfit]:
 
     Some milliseconds a checkpoint; half a second for a GGUF with a vocabulary of 150,000 tokens.
     """
-    for entry in catalog.entries:
+    for entry in catalog.local:
         source = None if entry.warm else store.find(entry)
         try:
             if source:

@@ -52,6 +52,7 @@ class Pool:
         self._capacity = capacity
         self._has_memory = has_room
         self._warm: OrderedDict[Key, _Warm] = OrderedDict()
+        self._told: dict[Key, int] = {}
         self._lock = threading.Condition(threading.RLock())
         self._queue: deque[object] = deque()
 
@@ -101,6 +102,10 @@ class Pool:
         """Whether the model is warm."""
         return (load, source.model_id, source.revision) in self._warm
 
+    def warm(self) -> dict[Key, int]:
+        """Bytes of each warm model. Unlike `footprint` it waits for nothing, also while a model is being loaded."""
+        return self._told
+
     def footprint(self) -> dict[str, int]:
         """Bytes by model id, as measured while each was loaded."""
         with self._lock:
@@ -137,4 +142,5 @@ class Pool:
         return _Warm(model, source, max(0, device.memory_used() - before))
 
     def _tell(self) -> None:
+        self._told = {key: warm.footprint for key, warm in self._warm.items()}
         self._on_change([warm.source for warm in self._warm.values()])

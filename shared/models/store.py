@@ -118,7 +118,7 @@ class Store:
             return found
         if not found:
             _must_be_of_the_hub(entry)
-        key = entry.model_dump_json(exclude={"warm", "pinned", "gpu_memory_gb", "defaults"})
+        key = entry.model_dump_json(include={"pipeline", "model_id", "revision", "files", "pickles", "options"})
         try:
             self._hub.check_online(kind.configuration if kind else entry.model_id)
             root = self.write_root()

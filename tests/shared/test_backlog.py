@@ -30,6 +30,17 @@ def test_nothing_accepted_is_nothing_left(backlog: Backlog) -> None:
     assert len(backlog) == 0
 
 
+def test_counts_what_runs_and_what_waits(backlog: Backlog) -> None:
+    for job in ("a", "b", "c"):
+        backlog.accepted(job, "sleep")
+    backlog.away("c", away=True)
+    backlog.started("a")
+    assert backlog.counts() == (1, 2)
+    backlog.ended("a")
+    backlog.ended("b")
+    assert backlog.counts() == (0, 1)
+
+
 def test_a_job_of_unknown_length_is_endless_and_leaves_room_for_no_more_than_one(backlog: Backlog) -> None:
     backlog.accepted("a", "sleep")
     assert backlog.remaining_s() == math.inf

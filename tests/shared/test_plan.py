@@ -7,7 +7,10 @@ from typing import ClassVar
 import pytest
 from pydantic import Field, ValidationError
 
+import handlers
+from shared.plan import Planner
 from shared.schemas import Params
+from shared.settings import Settings
 
 
 class Named(Params):
@@ -39,3 +42,13 @@ def test_canonical_names_leave_the_rest_as_it_is() -> None:
 
 def test_another_name_is_no_field_of_the_schema() -> None:
     assert list(Named.model_json_schema()["properties"]) == ["most"]
+
+
+@pytest.mark.parametrize(("model_id", "width", "steps"), [("someone/new", 1024, 50), ("demo/text-to-image", 64, 8)])
+def test_fallbacks_stand_behind_the_model_and_the_job(model_id: str, width: int, steps: int) -> None:
+    """A model that says nothing of a parameter gets the fallback; what a job says beats both."""
+    planner = Planner(Settings(pipeline="text-to-image", model_id=model_id), handlers.Folders())
+    told = {"prompt": "x", "fallbacks": {"width": 1024, "num_inference_steps": 50, "unknown": 1}}
+    plan = planner.plan(told)
+    assert (plan.params.width, plan.params.num_inference_steps) == (width, steps)  # type: ignore[attr-defined]
+    assert planner.plan({**told, "width": 128}).params.width == 128  # type: ignore[attr-defined]

@@ -13,7 +13,7 @@ from shared.settings import Settings
 
 DRAW, CHANGE = "text-to-image", "image-to-image"
 COMMIT_A = "a" * 40
-ENTRIES = [
+ENTRIES: list[dict[str, Any]] = [
     {"pipeline": DRAW, "model_id": "ours/first", "defaults": {"num_inference_steps": 3}},
     {"pipeline": DRAW, "model_id": "ours/second"},
     {"pipeline": CHANGE, "model_id": "ours/first", "defaults": {"num_inference_steps": 5}},
@@ -64,6 +64,30 @@ def test_a_file_that_is_missing_or_no_text_is_refused(tmp_path: Path) -> None:
 
 def test_an_entry_pinned_to_a_commit_is_read() -> None:
     assert Entry(pipeline=DRAW, model_id="a/b", revision=COMMIT_A, pinned=True).revision == COMMIT_A
+
+
+def test_a_price_is_read_as_the_orchestrators_list_has_it(tmp_path: Path) -> None:
+    price = {"price_per_unit": 4768371, "pixels_per_unit": 1e12, "currency": "USD", "capacity": 2}
+    priced, free = read(write(tmp_path, [{**ENTRIES[0], **price}, ENTRIES[1]]))
+    assert (priced.price_per_unit, priced.pixels_per_unit, priced.currency) == (4768371, 10**12, "USD")
+    assert (free.price_per_unit, free.pixels_per_unit, free.currency) == (None, 1, "wei")
+    assert (priced.capacity, free.capacity) == (2, None)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        ({"price_per_unit": -1}, "price_per_unit: .*greater than or equal to 0"),
+        ({"price_per_unit": float("inf")}, "price_per_unit: .*finite"),
+        ({"pixels_per_unit": 0}, "pixels_per_unit: .*greater than or equal to 1"),
+        ({"pixels_per_unit": 0.5}, "pixels_per_unit: .*integer"),
+        ({"currency": "$"}, "currency: .*pattern"),
+        ({"capacity": 0}, "capacity: .*greater than or equal to 1"),
+    ],
+)
+def test_a_price_that_none_can_be_is_refused(tmp_path: Path, wrong: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(InvalidInput, match=f"entry 0.{complaint}"):
+        read(write(tmp_path, [{**ENTRIES[0], **wrong}]))
 
 
 def test_offers_every_pipeline_once_in_the_files_order(models: Path) -> None:

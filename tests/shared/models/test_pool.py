@@ -195,6 +195,33 @@ def test_the_footprint_is_what_a_load_added() -> None:
     assert ours.footprint() == {}
 
 
+def test_what_is_warm_is_told_by_loader_id_and_revision(load: Loader) -> None:
+    ours = pool(capacity=2)
+    use(ours, load, A, source("a", "other"))
+    assert list(ours.warm()) == [(load, "a", "main"), (load, "a", "other")]
+    use(ours, load, B)
+    assert list(ours.warm()) == [(load, "a", "other"), (load, "b", "main")]
+    ours.free(everything=True)
+    assert ours.warm() == {}
+
+
+def test_what_is_warm_is_told_while_a_model_is_being_loaded(load: Loader) -> None:
+    ours, told = pool(capacity=2), []
+
+    def ask() -> None:
+        told.append(list(ours.warm()))
+
+    def load_slowly(source: ModelSource, device: Device) -> object:
+        asking = threading.Thread(target=ask, daemon=True)
+        asking.start()
+        asking.join(WAIT_S)
+        return object()
+
+    use(ours, load, A)
+    with ours.acquire(load_slowly, B):
+        assert told == [[(load, "a", "main")]]
+
+
 def test_two_threads_that_want_a_model_load_it_once(load: Loader) -> None:
     ours, both = pool(), threading.Barrier(2, timeout=WAIT_S)
     models: list[Weights] = []

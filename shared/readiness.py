@@ -1,0 +1,49 @@
+"""What must hold before a worker takes its first job, from the cheapest check to the models themselves."""
+
+from collections.abc import Callable
+
+from shared import device as devices
+from shared import logs
+from shared.models.fitness import unfit
+from shared.runner import Runner
+
+
+def checks(runner: Runner) -> tuple[Callable[[], None], ...]:
+    """Each raises where the worker is not fit; in this order.
+
+    Raises, when called:
+        JobError: naming what is wrong with the volume, a model or the device.
+    """
+
+    def volume_is_writable() -> None:
+        if any(runner.store.find(entry) is None for entry in runner.planner.catalog.local):
+            runner.store.write_root()
+
+    def models_on_the_volume_are_whole() -> None:
+        damaged = list(unfit(runner.store, runner.planner.catalog))
+        for model in damaged:
+            about = {"model": model.entry.model_id, "pipeline": model.entry.pipeline, "reason": model.error.message}
+            logs.logger.warning("a model is damaged", extra={"fields": about})
+        for model in damaged:
+            if model.is_default:
+                raise model.error
+
+    def warm_models_can_be_had() -> None:
+        for entry in runner.planner.catalog.local:
+            if entry.warm:
+                runner.store.check(entry)
+
+    def device_works() -> None:
+        if runner.planner.catalog.local and not runner.planner.torch_free:
+            devices.works(runner.device())
+
+    def models_run() -> None:
+        runner.warm()
+
+    return (
+        volume_is_writable,
+        models_on_the_volume_are_whole,
+        warm_models_can_be_had,
+        device_works,
+        models_run,
+    )

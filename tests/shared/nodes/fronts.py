@@ -1,0 +1,31 @@
+"""Workers whose models are on nodes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+import handlers
+from shared.job import Job
+from shared.runner import Runner
+from shared.settings import Settings
+from tests.clock import Clock
+from tests.shared.nodes.stand_in import MODEL
+
+PIPELINES = Path(__file__).parent / "pipelines"
+WAIT_S = 30
+KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+
+
+def front(folder: Path, *urls: str, pipeline: str = "draw", clock: Clock | None = None, **entry: Any) -> Runner:
+    """A runner with one model, on these nodes; time passes for the nodes' back-off when the clock says so."""
+    file = folder / "models.json"
+    file.write_text(json.dumps([{"pipeline": pipeline, "model_id": MODEL, "url": list(urls), **entry}]))
+    settings = Settings(models=file, handlers=PIPELINES, receipt_key=SecretStr(KEY))
+    return Runner(settings, handlers.Folders(PIPELINES), **({"clock": clock} if clock else {}))
+
+
+def run(runner: Runner, job_id: str = "job", **job_input: Any) -> dict[str, Any]:
+    """The result of one job."""
+    return runner.submit(Job(job_id, {"pipeline": "draw", **job_input})).result(WAIT_S)
