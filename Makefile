@@ -7,9 +7,9 @@ ifdef TORCH_INDEX_URL
 TORCH_FROM := --extra-index-url $(TORCH_INDEX_URL)
 endif
 
-.PHONY: setup demo test chaos check bench format docs image clean
+.PHONY: setup demo ui test chromium chaos fuzz check bench format docs schemas screenshots image clean
 
-setup: .venv/.ready
+setup: .venv/.ready .venv-ui/.ready
 
 .venv/.ready: pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -22,14 +22,33 @@ setup: .venv/.ready
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH_FROM) -c requirements.lock -e '.[dev]'
 	@touch $@
 
+# The web page has an environment of its own, as it has where it is deployed.
+.venv-ui/.ready: ui_space/requirements.txt
+	@echo "Installing the web page's environment into .venv-ui: about 60 MB to download."
+	@$(PYTHON) -m venv .venv-ui
+	@.venv-ui/bin/python -m pip install --quiet --disable-pip-version-check -r ui_space/requirements.txt
+	@touch $@
+
 demo: setup
 	@$(BIN)/pilotlight demo
 
-test: setup
+ui: setup
+	@$(BIN)/pilotlight up --ui
+
+test: setup chromium
 	$(BIN)/python -m pytest
+
+# Debian's Chromium, which the tests of the web page look through.
+chromium:
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } || \
+	  { echo "The tests of the web page need a browser; on Debian and Ubuntu: sudo apt-get install chromium"; exit 1; }
 
 chaos: setup
 	$(BIN)/python -m pytest -m chaos -s
+
+fuzz: setup
+	$(BIN)/python -m pytest -m fuzz -s
 
 check: setup
 	$(BIN)/ruff format --check .
@@ -41,13 +60,17 @@ bench: setup
 	$(BIN)/python -m bench.take_ahead
 	$(BIN)/python -m bench.streaming
 	$(BIN)/python -m bench.cold_start
+	$(BIN)/python -m bench.overhead
 
 format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: setup
+docs schemas: setup
 	$(BIN)/python -m docs.generate
+
+screenshots: setup chromium
+	$(BIN)/python -m docs.screenshots
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 image:
@@ -56,4 +79,4 @@ image:
 	  --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) -t pilotlight:$(VERSION) .
 
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-ui

@@ -1,4 +1,4 @@
-"""Writes what the documents say of the code: README's settings table and docs/pipelines.md.
+"""Writes what is said of the code elsewhere: README.md, docs/pipelines.md, openapi.json, ui_space/schemas.json.
 
 python -m docs.generate            # write
 python -m docs.generate --check    # exit 1 when something is stale
@@ -13,6 +13,8 @@ from typing import Any
 from pydantic import BaseModel
 
 import handlers
+from docs.schemas import schemas_text
+from platforms.container import openapi
 from shared.schemas import Params
 from shared.settings import Settings
 
@@ -41,6 +43,8 @@ def pages() -> dict[Path, str]:
     return {
         readme: f"{before}{BEGIN}\n{settings_table()}{END}{after}",
         ROOT / "docs" / "pipelines.md": pipelines_page(),
+        ROOT / "ui_space" / "schemas.json": schemas_text(),
+        ROOT / "openapi.json": openapi.document(),
     }
 
 

@@ -3,7 +3,7 @@
 import itertools
 import secrets
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from PIL import Image
 from pydantic import Field, model_validator
@@ -63,6 +63,10 @@ class UpscaleParams(VideoParams):
     safety_check: bool = Field(True, description="Run the model's safety checker, where it brings one.")
     image_format: ImageFormat = Field("png", description="File format of the image; jpeg has no transparency.")
 
+    unused: Literal["refuse", "ignore"] = Field(
+        "refuse", description="What becomes of parameters that the model has no use for, such as a prompt."
+    )
+
     @model_validator(mode="after")
     def _one_of_image_and_video(self) -> Self:
         if (self.image is None) == (self.video is None):
@@ -86,7 +90,7 @@ def run(model: "Upscaler | DiffusionUpscaler", params: UpscaleParams, ctx: Conte
     if model.kind == "diffusion":
         _redraw(model, params, ctx)
         return
-    _refuse(model, params, BY_PROMPT, "sees nothing but the picture")
+    _leave_out(model, params, ctx, BY_PROMPT, "sees nothing but the picture")
     if params.scale is None:  # the network has said by now how much it enlarges
         ctx.expect(lambda: _foretold(params, float(model.scale), ctx.check))
     job = model.begin(scale=params.scale, denoise_strength=params.denoise_strength, tile=params.tile)
@@ -98,12 +102,17 @@ def run(model: "Upscaler | DiffusionUpscaler", params: UpscaleParams, ctx: Conte
         _enlarge_video(job, read_video(params.video), ctx)
 
 
-def _refuse(model: "Upscaler | DiffusionUpscaler", params: UpscaleParams, names: Iterable[str], nature: str) -> None:
+def _leave_out(
+    model: "Upscaler | DiffusionUpscaler", params: UpscaleParams, ctx: Context, names: Iterable[str], nature: str
+) -> None:
     said = [name for name in names if getattr(params, name) not in (None, "")]
-    if said:
+    if said and params.unused == "refuse":
         raise InvalidInput(
             f"model '{model.source.model_id}' {nature}; leave out {', '.join(said)}, or name another model"
         )
+    if said:
+        ctx.effective(**dict.fromkeys(said))
+        ctx.note(unused=said)
 
 
 def check(params: UpscaleParams) -> None:
@@ -170,7 +179,7 @@ def paced(video: VideoFile) -> Iterator[tuple[Pixels, int]]:
 
 
 def _redraw(model: "DiffusionUpscaler", params: UpscaleParams, ctx: Context) -> None:
-    _refuse(model, params, BY_NETWORK, "draws as the prompt says")
+    _leave_out(model, params, ctx, BY_NETWORK, "draws as the prompt says")
     if params.image is None:
         raise InvalidInput(f"model '{model.source.model_id}' draws images only; name another model for a video")
     image = read_image(params.image, alpha=True)

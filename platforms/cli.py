@@ -29,17 +29,57 @@ JobId = Annotated[str, typer.Argument(help="The id that `run` printed.")]
 
 @app.command()
 def up(
-    workers: Annotated[int, typer.Option(min=1, help="Worker processes of each endpoint.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Workers of each endpoint; with --gpus, of each model.")] = 1,
+    gpus: Annotated[
+        str | None, typer.Option(help="Cards to place models on: `0,1` as nvidia-smi has them, or all.")
+    ] = None,
     port: Annotated[int, typer.Option(min=0, help="Port on 127.0.0.1; 0 takes a free one.")] = 8400,
     data: Annotated[Path, typer.Option(help="Queue, results and logs.")] = Path(".pilotlight"),
     strict: Annotated[bool, typer.Option(help="Lose what RunPod loses: its limits and retention.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON when ready.")] = False,
+    ui: Annotated[bool, typer.Option("--ui", help="Serve the web page too.")] = False,
+    ui_port: Annotated[int, typer.Option(min=0, help="Its port on 127.0.0.1; 0 takes a free one.")] = 7860,
 ) -> None:
     """Start endpoints with workers on this machine, one for pictures and one for text, until interrupted."""
     from platforms.local.foreground import serve
 
     with errors():
-        serve(workers=workers, port=port, data=data, strict=strict, as_json=as_json)
+        serve(
+            workers=workers,
+            port=port,
+            data=data,
+            strict=strict,
+            as_json=as_json,
+            gpus=gpus,
+            ui_port=ui_port if ui else None,
+        )
+
+
+@app.command()
+def serve(
+    pipeline: Annotated[str | None, typer.Option(help="Serve this pipeline only. Default: PIPELINE, or all.")] = None,
+    model_id: Annotated[str | None, typer.Option(help="Its model. Default: MODEL_ID, or the catalog's.")] = None,
+    port: Annotated[int, typer.Option(min=0, help="Where to listen; 0 takes a free port.")] = 8000,
+    host: Annotated[str, typer.Option(help="Off loopback, AUTH_TOKEN must be set.")] = "127.0.0.1",
+) -> None:
+    """Serve pipelines over HTTP: a request waits for its result. Stops on SIGTERM once what runs is answered."""
+    from platforms.container import server
+    from shared import logs
+    from shared.settings import Settings
+
+    with errors():
+        named = {name: value for name, value in (("pipeline", pipeline), ("model_id", model_id)) if value}
+        settings = Settings.from_env().model_copy(update=named)
+        logs.set_up(settings.log_level)
+        raise typer.Exit(server.serve(settings, host, port))
+
+
+@app.command()
+def openapi() -> None:
+    """Print the OpenAPI document of the routes that `serve` has, of every pipeline."""
+    from platforms.container.openapi import document
+
+    typer.echo(document(), nl=False)
 
 
 @app.command()

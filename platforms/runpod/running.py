@@ -60,17 +60,8 @@ class Running:
     async def _watch(self) -> None:
         while not self.future.done():
             await asyncio.wait({self.future}, timeout=WATCH_EVERY_S)
-            if self._hangs():
+            if self._lane.is_stuck(self.job, self._hang_s):
                 await self._abandon()
-
-    def _hangs(self) -> bool:
-        """Whether the job keeps the device although it was told to stop."""
-        job = self.job
-        if job.on_device_since is None or job.deadline is None or not self._lane.holds(job):
-            return False
-        cancelled_at = job.cancel.cancelled_at
-        asked_at = job.deadline if cancelled_at is None else max(cancelled_at, job.on_device_since)
-        return job.clock() - asked_at > self._hang_s
 
     async def _abandon(self) -> None:
         """The device does not come back: report the job and end the process, which alone can free it."""

@@ -1,57 +1,16 @@
 """The handler of a worker whose pipelines all stream: text leaves in pieces while the job runs."""
 
-import asyncio
-import contextlib
 import json
-from collections import deque
 from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 from platforms.runpod.jobs import Worker, hidden, is_openai, wants_events
 from shared import openai
-from shared.job import Piece
+from shared.jobs.pieces import Pieces
 from shared.schemas import Envelope
 
 PIECE_LIMIT = 900_000  # bytes of JSON; the platform refuses pieces over 1 MB
 DETAILS = ("usage", "finish_reason", "metrics", "receipt")
-
-
-class Pieces:
-    """Text on its way from the device's thread to the event loop: the thread appends, and never waits.
-
-    The loop is woken once for all that gathers until it looks.
-    """
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._gathered: deque[str] = deque()
-        self._arrived = asyncio.Event()
-        self._is_woken = False
-        self._is_over = False
-
-    def push(self, piece: Piece) -> None:
-        """Take a piece, from any thread; returns at once."""
-        self._gathered.append(str(piece.value))
-        if not self._is_woken:
-            self._is_woken = True
-            with contextlib.suppress(RuntimeError):  # the loop is gone: the process is ending
-                self._loop.call_soon_threadsafe(self._arrived.set)
-
-    def end(self) -> None:
-        """Nothing follows; called on the loop."""
-        self._is_over = True
-        self._arrived.set()
-
-    async def next(self) -> str:
-        """All that has gathered since the last look, once there is any; empty when nothing follows."""
-        while True:
-            self._arrived.clear()
-            self._is_woken = False  # before the look: what comes during it may wake the loop for nothing
-            if text := "".join(self._gathered.popleft() for _ in range(len(self._gathered))):
-                return text
-            if self._is_over:
-                return ""
-            await self._arrived.wait()
 
 
 def split(text: str) -> Iterator[str]:

@@ -14,44 +14,16 @@ import handlers
 from platforms.runpod import sdk
 from platforms.runpod.jobs import Worker
 from platforms.runpod.stream import StreamingHandler
-from shared import device as devices
 from shared import logs
 from shared.errors import ENDINGS
-from shared.models.fitness import unfit
+from shared.readiness import checks
 from shared.runner import Runner
 from shared.settings import Settings
 
 
 def register_checks(runpod: Any, runner: Runner) -> None:
     """Ours beside the SDK's fitness checks: a worker that fails one is replaced before it takes a job."""
-
-    def device_works() -> None:
-        if runner.planner.catalog.entries and not runner.planner.torch_free:
-            devices.works(runner.device())
-
-    def volume_is_writable() -> None:
-        if any(runner.store.find(entry) is None for entry in runner.planner.catalog.entries):
-            runner.store.write_root()
-
-    def warm_models_can_be_had() -> None:
-        for entry in runner.planner.catalog.entries:
-            if entry.warm:
-                runner.store.check(entry)
-
-    def models_on_the_volume_are_whole() -> None:
-        damaged = list(unfit(runner.store, runner.planner.catalog))
-        for model in damaged:
-            about = {"model": model.entry.model_id, "pipeline": model.entry.pipeline, "reason": model.error.message}
-            logs.logger.warning("a model is damaged", extra={"fields": about})
-        for model in damaged:
-            if model.is_default:
-                raise model.error
-
-    def models_run() -> None:
-        runner.warm()
-
-    cheap = (volume_is_writable, models_on_the_volume_are_whole, warm_models_can_be_had)
-    for check in (*cheap, device_works, models_run):
+    for check in checks(runner):
         runpod.serverless.register_fitness_check(check)
 
 

@@ -13,7 +13,7 @@ from shared.errors import InvalidInput, MediaTooLarge
 T = TypeVar("T")
 
 MIB = 2**20
-_DRAIN_BYTES = 64 * MIB
+DRAIN_BYTES = 64 * MIB
 
 
 async def read_body(request: Request, limit: int) -> bytes:
@@ -31,7 +31,7 @@ async def read_body(request: Request, limit: int) -> bytes:
         read += len(chunk)
         if read <= limit:
             body += chunk
-        elif read > limit + _DRAIN_BYTES:
+        elif read > limit + DRAIN_BYTES:
             break
     if read > limit:
         raise MediaTooLarge(f"body: exceeded max body size of {limit // MIB}MiB")

@@ -233,6 +233,15 @@ def test_a_network_takes_no_prompt_and_says_why(demo: Any) -> None:
     assert run(demo, image=PICTURE.resize((4, 4)), prompt="", negative_prompt="").made
 
 
+def test_what_a_network_has_no_use_for_can_be_left_out(demo: Any) -> None:
+    small = PICTURE.resize((4, 4))
+    plain = run(demo, image=small)
+    told = run(demo, image=small, prompt="a cat", num_inference_steps=75, unused="ignore")
+    assert told.made[0].image.tobytes() == plain.made[0].image.tobytes()
+    assert told.facts["unused"] == ["prompt", "num_inference_steps"]
+    assert (told.differs["prompt"], told.differs["num_inference_steps"]) == (None, None)
+
+
 @pytest.fixture(scope="module")
 def painter(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return load(ModelSource("some/upscaler", "main", checkpoint(tmp_path_factory.mktemp("x4"))), CPU)

@@ -183,7 +183,7 @@ def test_hadolint_would_find_something(tmp_path: Path) -> None:
 
 def test_starts_python_itself_as_a_user_that_is_not_root(image: Image) -> None:
     assert image.entrypoint == []
-    assert image.command == ["python3", "-m", "platforms.runpod.worker"]
+    assert image.command == ["python3", "-m", "platforms.start"]
     assert re.fullmatch(r"[1-9]\d+:[1-9]\d+", image.user)
     names = [name for name, _ in steps(RECIPES[1])]
     assert not {"RUN", "COPY", "USER"} & set(names[names.index("USER") + 1 :])

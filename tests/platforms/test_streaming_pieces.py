@@ -8,8 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from platforms.runpod import stream
-from platforms.runpod.stream import PIECE_LIMIT, Pieces, split
+from platforms.runpod.stream import PIECE_LIMIT, split
 from shared.job import Piece
+from shared.jobs.pieces import Pieces
 
 
 async def heard(pieces: Pieces) -> list[str]:

@@ -1,0 +1,1 @@
+"""One worker as an HTTP server: synchronous routes over a runner in this process."""

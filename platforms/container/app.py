@@ -1,0 +1,66 @@
+"""The container's HTTP application: REST routes, probes, and what the worker tells of itself."""
+
+from collections.abc import Mapping, Sequence
+
+from fastapi import APIRouter, Depends, FastAPI, Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from platforms.container.health import Health, Version, probes
+from shared.jobs.auth import requires
+from shared.jobs.cancels import cancel_router
+from shared.jobs.direct import Direct
+from shared.jobs.document import describe
+from shared.jobs.performer import Performer
+from shared.jobs.rest import RestRouter
+from shared.jobs.rest_errors import answer_rest_errors
+from shared.schemas import Handler
+
+
+def container_app(
+    handlers: Mapping[str, Handler],
+    performer: Performer,
+    health: Health,
+    version: Version,
+    *,
+    token: str | None,
+    max_media_bytes: int,
+    text_model: str = "",
+    about: Sequence[APIRouter] = (),
+) -> FastAPI:
+    """The application; it asks the performer for nothing until a request comes.
+
+    Args:
+        handlers: those that the worker serves, by pipeline.
+        token: what requests must carry, but for the probes; None lets everybody in.
+        text_model: what `/llm` says has answered, where a request names no model.
+        about: routes that tell of the worker, behind the token.
+    """
+    check = requires(token) if token else _anybody
+    app = FastAPI(title="Pilotlight", version=version.version, redoc_url=None, redirect_slashes=False)
+    app.include_router(probes(health, version))
+    rest = RestRouter(handlers, performer, check=check, max_media_bytes=max_media_bytes, text_model=text_model)
+    app.include_router(rest)
+    for router in (cancel_router(performer), *about):
+        app.include_router(router, dependencies=[Depends(check)])
+    answer_rest_errors(app)
+    app.add_middleware(Direct, endpoints=rest.endpoints)
+    app.add_middleware(WithoutSlash)
+    describe(app, handlers)
+    return app
+
+
+class WithoutSlash:
+    """Takes `/path/` for `/path`: Livepeer's clients may write either."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        if len(path) > 1 and path.endswith("/"):
+            scope = {**scope, "path": path[:-1]}
+        await self._app(scope, receive, send)
+
+
+async def _anybody(request: Request) -> None:
+    """Lets every request pass."""

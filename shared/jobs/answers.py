@@ -1,0 +1,94 @@
+"""What a synchronous request is answered: JSON with its files written as joined bytes, or a file alone."""
+
+import base64
+import json
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import Response
+from starlette.types import Receive, Scope, Send
+
+from shared.errors import Ending, InvalidInput, MediaTooLarge
+from shared.schemas import Output
+
+JSON = "application/json"
+_MARK = f"file-{secrets.token_hex(16)}"  # stands for a file while the rest is written; nobody else knows it
+MAX_RECEIPT_HEADER = 8000  # bytes; many clients and proxies refuse a longer header
+
+
+def json_answer(result: Mapping[str, Any], job_id: str) -> Response:
+    """The result as JSON."""
+    return _Parts(json_parts(result), headers={"X-Job-Id": job_id}, media_type=JSON)
+
+
+class _Parts(Response):
+    """An answer whose parts are sent one after the other: joined, a large one would be copied once more."""
+
+    def __init__(self, parts: list[bytes], headers: dict[str, str], media_type: str) -> None:
+        super().__init__(headers={**headers, "Content-Length": str(sum(map(len, parts)))}, media_type=media_type)
+        self._parts = parts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See starlette's Response."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        *first, last = self._parts
+        for part in first:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": last})
+
+
+def json_parts(result: Mapping[str, Any]) -> list[bytes]:
+    """A result as JSON, in which files (`Output`) are data URLs; the parts belong together.
+
+    base64 needs no escaping, so that files stand between the parts of the text, and never pass `json.dumps`.
+    """
+    files: list[Output] = []
+
+    def marked(value: Any) -> str:
+        if not isinstance(value, Output):
+            raise TypeError(f"{type(value).__name__} is not JSON")
+        files.append(value)
+        return _MARK
+
+    text = json.dumps(result, default=marked, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
+    first, *rest = text.split(_MARK.encode())
+    parts = [first]
+    for file, part in zip(files, rest, strict=True):
+        parts += (f"data:{file.media_type};base64,".encode(), base64.b64encode(file.data), part)
+    return parts
+
+
+def file_answer(result: Mapping[str, Any], media_type: str, job_id: str) -> Response | None:
+    """The result's only file as it is, what belongs to it in headers; None where there is not one of this type."""
+    shown = [*result.get("images", ()), *result.get("videos", ())]
+    file = shown[0]["url"] if len(shown) == 1 else None
+    if not isinstance(file, Output) or file.media_type != media_type:
+        return None
+    receipt = json.dumps(result["receipt"], separators=(",", ":"))
+    headers = {
+        "X-Job-Id": job_id,
+        "X-Seed": json.dumps(file.seed),
+        "X-Nsfw": json.dumps(file.nsfw),
+        "X-Metrics": json.dumps(result["metrics"], separators=(",", ":")),
+        "X-Receipt": receipt if len(receipt) <= MAX_RECEIPT_HEADER else "too long for a header; ask for JSON",
+        "X-Content-Type-Options": "nosniff",
+        "Vary": "Accept",
+    }
+    return Response(file.data, headers=headers, media_type=media_type)
+
+
+def refusal(ending: Ending) -> Response:
+    """An ending as REST answers it: 422 with FastAPI's own list, any other with `{"detail": {"msg", "code"}}`."""
+    status = ending.http_status
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+    if isinstance(ending, MediaTooLarge):
+        headers["Connection"] = "close"  # or the server would go on reading a body that never ends
+    if "retry_after_s" in ending.detail:
+        headers["Retry-After"] = str(ending.detail["retry_after_s"])
+    detail: Any = ending.as_dict()
+    if isinstance(ending, InvalidInput) and status == 422:
+        found = ending.detail.get("errors") or [{"loc": [], "msg": ending.message, "type": "invalid_input"}]
+        detail = [{**error, "loc": ["body", *error["loc"]]} for error in found]
+    body = json.dumps({"detail": detail}).encode()
+    return Response(body, status, headers, media_type=JSON)

@@ -1,0 +1,74 @@
+"""POST /warm of the container: a model is there before its first job."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.platforms.container.box import Box
+from tests.platforms.harness import until
+from tests.platforms.rack import HANDLERS
+from tests.shared.models.folders import write_files
+
+
+@pytest.fixture(scope="module")
+def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+    """A container with three models, torch-free."""
+    folder = tmp_path_factory.mktemp("warm")
+    ids = [str(write_files(folder / name)) for name in ("first", "second", "broken")]
+    (folder / "broken" / "broken").touch()
+    (folder / "models.json").write_text(json.dumps([{"pipeline": "census", "model_id": each} for each in ids]))
+    with Box(folder, models=folder / "models.json", handlers=HANDLERS) as box:
+        yield box
+
+
+def ids(box: Box) -> list[str]:
+    return [entry.model_id for entry in box.runner.planner.catalog.entries]
+
+
+def warm(box: Box) -> list[str]:
+    """The models that the container says are warm."""
+    models = [m for each in box.get("/capabilities").json()["capabilities"] for m in each["models"]]
+    return [model["model_id"] for model in models if model["warm"]]
+
+
+def test_a_model_is_warm_before_its_first_job(box: Box) -> None:
+    assert warm(box) == []
+    assert box.ok("/warm", {"pipeline": "census"}) == {"status": "WARM"}
+    assert warm(box) == ids(box)[:1]
+    assert box.ok("/warm", {"pipeline": "census", "model_id": ids(box)[0]}) == {"status": "WARM"}
+
+
+def test_a_model_that_cannot_be_loaded_says_so(box: Box) -> None:
+    answer = box.post("/warm", {"pipeline": "census", "model_id": ids(box)[2]})
+    assert answer.status_code == 500
+    assert "cannot be loaded" not in answer.text
+    assert answer.json()["detail"]["code"] == "internal"
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"pipeline": "census", "model_id": "nobody/knows"}, 400),
+        ({"pipeline": "nonsense"}, 404),
+        ({"model_id": "x"}, 422),
+        ({"pipeline": "census", "more": 1}, 422),
+        ([], 422),
+    ],
+)
+def test_what_is_no_model_here_is_refused(box: Box, body: Any, status: int) -> None:
+    assert box.post("/warm", body).status_code == status
+
+
+def test_a_load_that_takes_longer_than_the_wait_goes_on(box: Box) -> None:
+    gate = Path(ids(box)[0]).parent / "open"
+    running = box.later("/census", {"gate": str(gate)})
+    until(lambda: box.get("/capabilities").json()["load"]["running"])
+    answer = box.post("/warm", {"pipeline": "census", "model_id": ids(box)[1]}, params={"wait": 0})
+    assert (answer.status_code, answer.json()) == (202, {"status": "LOADING"})
+    assert ids(box)[1] not in warm(box)
+    gate.touch()
+    assert running.result().status_code == 200
+    until(lambda: ids(box)[1] in warm(box))
