@@ -28,7 +28,8 @@ RESULT_BYTES = 256 * MIB
 class Desk:
     """What the workers' routes call.
 
-    `on_ready` hears of each worker's first take, `on_stop_pod` of a worker that asks to be started anew.
+    `on_ready` hears of each worker's first take, `on_stop_pod` of a worker that asks to be started anew, `on_done` of
+    one that has ended a job.
     """
 
     store: Store
@@ -39,6 +40,7 @@ class Desk:
     strict: bool = False
     on_ready: Callable[[str], None] = lambda worker_id: None
     on_stop_pod: Callable[[str], None] = lambda worker_id: None
+    on_done: Callable[[str], None] = lambda worker_id: None
 
     def __post_init__(self) -> None:
         self.polls = Polls(self.store, self.ledger)
@@ -149,6 +151,7 @@ class Desk:
                 self.ledger.progress(row, report.progress)
             return
         self.ledger.end(row, "COMPLETED" if report.error is None else "FAILED", report.output, report.error)
+        self.on_done(worker_id)
         if report.stop_pod:
             self.on_stop_pod(worker_id)
 

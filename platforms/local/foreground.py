@@ -6,13 +6,17 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
 from platforms.local import serving
+from platforms.local.fleet import Placing
+from platforms.local.gpus import Driver, choose
 from platforms.local.up import LocalEndpoint
+from platforms.local.web_page import KEY, WebPage, configuration, web_page
 from platforms.records import MEDIA, Endpoint, remember
 from shared.errors import InvalidInput
 from shared.models.catalog import TEXT_GENERATION
@@ -24,24 +28,42 @@ TRY = {
 }
 
 
-def serve(*, workers: int, port: int, data: Path, strict: bool, as_json: bool) -> None:
-    """Start, say where, and wait for SIGINT or SIGTERM."""
+def serve(
+    *,
+    workers: int,
+    port: int,
+    data: Path,
+    strict: bool,
+    as_json: bool,
+    gpus: str | None = None,
+    ui_port: int | None = None,
+) -> None:
+    """Start, say where, and wait for SIGINT or SIGTERM; with a port for it, the web page too."""
     console = Console(stderr=True, highlight=False)
     settings = Settings.from_env()
+    say = partial(console.print, soft_wrap=True)
+    placing = Placing(choose(gpus, Driver()), say=say) if gpus is not None else None
+    each = "a model, on the cards" if placing else "an endpoint"
     with _stop_signal() as stop, _interrupted(console):
-        console.print(
-            f"starting {workers} worker{'s' if workers > 1 else ''} an endpoint; logs in {data / 'logs'}",
-            soft_wrap=True,
-        )
-        with local_endpoint(data, workers=workers, port=port, strict=strict, settings=settings) as endpoint:
+        say(f"starting {workers} worker{'s' if workers > 1 else ''} {each}; logs in {data / 'logs'}")
+        endpoint = local_endpoint(data, workers=workers, port=port, strict=strict, settings=settings, placing=placing)
+        with endpoint, _page(endpoint, settings, data, ui_port) as page:
             stop.armed = True
-            remember([Endpoint(name, endpoint.url, endpoint.key) for name in endpoint.pools])
-            _announce(endpoint, console, as_json=as_json)
+            remember([Endpoint(name, endpoint.url, endpoint.key) for name in endpoint.names])
+            _announce(endpoint, console, page.url if page else None, as_json=as_json)
             stop.wait()
-            console.print("stopping: workers finish what they have taken")
+            say("stopping: workers finish what they have taken")
 
 
-def local_endpoint(data: Path, *, workers: int, port: int, settings: Settings, strict: bool = False) -> LocalEndpoint:
+def local_endpoint(
+    data: Path,
+    *,
+    workers: int,
+    port: int,
+    settings: Settings,
+    strict: bool = False,
+    placing: Placing | None = None,
+) -> LocalEndpoint:
     """Endpoints with workers on the models that the environment names, else on the demo models; see `serving`.
 
     Raises:
@@ -52,8 +74,9 @@ def local_endpoint(data: Path, *, workers: int, port: int, settings: Settings, s
     models = {"MODEL_ID": settings.model_id, "GGML_REPO": settings.ggml_repo}
     paths |= {name: Path(value) for name, value in models.items() if value and value.startswith(("./", "../"))}
     env = {name: str(path.resolve()) for name, path in paths.items() if path}  # workers start in another folder
+    together = len(placing.gpus.numbers) if placing else workers
     # each worker's torch would take every core, and spin for them
-    env["OMP_NUM_THREADS"] = variable("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // workers))
+    env["OMP_NUM_THREADS"] = variable("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // together))
     own_key = settings.pilotlight_api_key
     try:
         return LocalEndpoint(
@@ -67,22 +90,34 @@ def local_endpoint(data: Path, *, workers: int, port: int, settings: Settings, s
             allow_private_hosts=settings.allow_private_hosts,
             drain_s=settings.drain_s,
             ready_timeout_s=None,
+            placing=placing,
         )
     except OSError as exc:
         raise InvalidInput(f"port {port} cannot be used ({exc.strerror}); choose another with --port") from exc
 
 
-def _announce(endpoint: LocalEndpoint, console: Console, *, as_json: bool) -> None:
+def _page(
+    endpoint: LocalEndpoint, settings: Settings, data: Path, port: int | None
+) -> AbstractContextManager[WebPage | None]:
+    if port is None:
+        return nullcontext()
+    config = configuration(endpoint.url, serving.endpoints(settings, data))
+    return web_page(config, {KEY: endpoint.key}, endpoint.logs, port)
+
+
+def _announce(endpoint: LocalEndpoint, console: Console, page: str | None, *, as_json: bool) -> None:
     if as_json:
-        said = {"url": endpoint.url, "key": endpoint.key, "endpoints": list(endpoint.pools)}
-        print(json.dumps(said), flush=True)  # noqa: T201
+        said = {"url": endpoint.url, "key": endpoint.key, "endpoints": list(endpoint.names)}
+        print(json.dumps(said | ({"page": page} if page else {})), flush=True)  # noqa: T201
         return
-    for name in endpoint.pools:
+    if page:
+        console.print(f"page:  {page}", soft_wrap=True)
+    for name in endpoint.names:
         console.print(f"ready: {endpoint.url}/{name}", soft_wrap=True)
-    if TEXT_GENERATION in endpoint.pools:
+    if TEXT_GENERATION in endpoint.names:
         console.print(f"OpenAI's API: {endpoint.url}/{TEXT_GENERATION}/openai/v1", soft_wrap=True)
     console.print(f"key:   {endpoint.key}", soft_wrap=True)
-    for name in endpoint.pools:
+    for name in endpoint.names:
         console.print(f"try:   {TRY[name]}", soft_wrap=True)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from platforms.local.ledger import Ledger
 from platforms.local.roster import Worker
@@ -18,8 +19,20 @@ class Poll:
     answer: "asyncio.Future[list[JobRow]]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
+class Groups(Protocol):
+    """Which jobs are for which workers, where not every worker can run every job."""
+
+    def of_job(self, job_id: str) -> str | None:
+        """The group whose workers can run it; None where that is not known yet."""
+
+    def of_worker(self, worker_id: str) -> str | None:
+        """The group of a worker; None for one that gets no more jobs."""
+
+
 class Polls:
-    """The workers that wait for jobs."""
+    """The workers that wait for jobs; without `groups` they are all alike."""
+
+    groups: Groups | None = None
 
     def __init__(self, store: Store, ledger: Ledger) -> None:
         self._store = store
@@ -61,10 +74,14 @@ class Polls:
         held = Counter(row.worker for row in running)
         closed = {row.worker for row in running if row.retries}
         given: dict[Poll, list[JobRow]] = {}
-        for row in self._store.queued(sum(poll.size for poll in self._open)):
-            poll = self._best(row, held, closed, given)
+        barred: set[str | None] = {None}
+        for row in self._store.queued(-1 if self.groups else sum(poll.size for poll in self._open)):
+            group = self.groups.of_job(row.id) if self.groups else ""
+            if group in barred:
+                continue
+            poll = self._best(row, group, held, closed, given)
             if poll is None and row.retries:
-                break  # the next worker to fall idle is its own, or it would wait for ever behind the others
+                barred.add(group)  # the next worker to fall idle is its own, or it would wait for ever behind others
             if poll is None:
                 continue
             self._ledger.take(row, poll.worker.id)
@@ -76,12 +93,18 @@ class Polls:
             self._answer(poll, rows)
 
     def _best(
-        self, row: JobRow, held: Counter[str | None], closed: set[str | None], given: dict[Poll, list[JobRow]]
+        self,
+        row: JobRow,
+        group: str | None,
+        held: Counter[str | None],
+        closed: set[str | None],
+        given: dict[Poll, list[JobRow]],
     ) -> Poll | None:
         fit = [
             poll
             for poll in self._open
             if len(given.get(poll, ())) < poll.size
+            and (self.groups is None or self.groups.of_worker(poll.worker.id) == group)
             and poll.worker.id not in closed
             and poll.worker.accepts(row.id)
             and not (row.retries and held[poll.worker.id])

@@ -75,7 +75,7 @@ class LocalServer:
                     workers=workers,
                 )
         except BaseException:
-            self._close()
+            self.close()
             raise
         self._post = post
         self._ready = threading.Event()
@@ -94,7 +94,7 @@ class LocalServer:
         try:
             self._server.run(sockets=[self._socket])
         finally:
-            self._close()
+            self.close()
 
     def start(self) -> None:
         """Serve in a thread; returns once requests are answered."""
@@ -118,7 +118,8 @@ class LocalServer:
         for backend in self.backends.values():
             backend.stop_waiting()
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Let the port and the data folder go, of one that was never started; the others do it by themselves."""
         self._socket.close()
         for backend in self.backends.values():
             backend.close()

@@ -88,6 +88,15 @@ class WorkerPool:
         """Worker ids and their process ids."""
         return {worker_id: process.pid for worker_id, process in list(self._running.items())}
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether a worker that runs now has asked for its first job."""
+        return any(worker_id in self._ready for worker_id in self.running())
+
+    def owns(self, worker_id: str) -> bool:
+        """Whether it is one of these workers, or was."""
+        return worker_id.startswith(f"{self.prefix}-")
+
     def note_ready(self, worker_id: str) -> None:
         """The worker has asked for its first job."""
         self._ready.add(worker_id)
