@@ -26,9 +26,9 @@ from rich.table import Column, Table
 from bench.slow_network import HOST
 from platforms.local.up import LocalEndpoint
 from platforms.local.workers import ROOT, WORKER_COMMAND
-from platforms.runpod.stream import Pieces
 from shared.job import Piece
 from shared.jobs.client import Client
+from shared.jobs.pieces import Pieces
 
 HANDLERS = Path(__file__).parent / "handlers"
 PLAIN = (sys.executable, str(Path(__file__).parent / "plain_stream.py"))
