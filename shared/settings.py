@@ -53,6 +53,9 @@ class Settings(BaseModel):
     serve_open: bool = Field(
         False, description="Set in the image: serve on any address without `AUTH_TOKEN`, with a warning."
     )
+    livepeer_statuses: bool = Field(
+        False, description="The container answers errors by 400, 401, 422 and 500 alone, which Livepeer's node reads."
+    )
     host: str = Field("0.0.0.0", description="Where the image's container listens.")  # noqa: S104 a container's own
     port: int = Field(8000, ge=0, le=65535, description="And its port.")
 

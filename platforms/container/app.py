@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from platforms.container.health import Health, Version, probes
+from platforms.container.statuses import ReadStatuses
 from shared.jobs.auth import requires
 from shared.jobs.cancels import cancel_router
 from shared.jobs.direct import Direct
@@ -25,6 +26,7 @@ def container_app(
     token: str | None,
     max_media_bytes: int,
     text_model: str = "",
+    livepeer_statuses: bool = False,
     about: Sequence[APIRouter] = (),
 ) -> FastAPI:
     """The application; it asks the performer for nothing until a request comes.
@@ -33,6 +35,7 @@ def container_app(
         handlers: those that the worker serves, by pipeline.
         token: what requests must carry, but for the probes; None lets everybody in.
         text_model: what `/llm` says has answered, where a request names no model.
+        livepeer_statuses: whether errors have only the statuses that Livepeer's node reads.
         about: routes that tell of the worker, behind the token.
     """
     check = requires(token) if token else _anybody
@@ -45,6 +48,8 @@ def container_app(
     answer_rest_errors(app)
     app.add_middleware(Direct, endpoints=rest.endpoints)
     app.add_middleware(WithoutSlash)
+    if livepeer_statuses:
+        app.add_middleware(ReadStatuses)
     describe(app, handlers)
     return app
 

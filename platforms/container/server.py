@@ -91,6 +91,7 @@ def application(runner: Runner, performer: RunnerPerformer, health: Health, as_a
         version_of(as_asked or pipeline, model_id),
         token=settings.auth_token.get_secret_value() if settings.auth_token else None,
         max_media_bytes=settings.max_media_bytes,
+        livepeer_statuses=settings.livepeer_statuses,
         text_model=next((e.full_id for e in runner.planner.catalog.entries if e.pipeline == TEXT_GENERATION), ""),
         about=[
             about_router(about),

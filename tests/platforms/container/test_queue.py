@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from platforms.container.statuses import nearest
 from tests.platforms.container.box import Box, until_written
 from tests.platforms.harness import until
 
@@ -131,3 +132,23 @@ def test_a_lost_device_ends_the_container_after_its_answers(tmp_path: Path) -> N
         assert behind.result(20).status_code == 503
         assert box.status() == "ERROR"
         assert box.ended() == 1
+
+
+def test_livepeers_node_is_told_errors_by_statuses_that_it_reads(tmp_path: Path) -> None:
+    with Box(tmp_path, queue_max=0, livepeer_statuses=True) as box:
+        gate = tmp_path / "gate"
+        running = box.later("/tell", {"gate": str(gate), "name": "a", "diary": str(tmp_path / "diary")})
+        until_written(tmp_path / "diary", "a start")
+        full = box.post("/sleep", {"ms": 1})
+        assert (full.status_code, detail(full)["code"]) == (500, "queue_full")
+        assert int(full.headers["Retry-After"]) >= 1
+        gate.touch()
+        assert running.result(20).status_code == 200
+        assert box.post("/sleep", {"ms": -1}).status_code == 422
+        assert box.post("/nowhere", {}).status_code == 400
+        assert box.get("/health").status_code == 200
+
+
+@pytest.mark.parametrize(("status", "read"), [(401, 401), (413, 400), (429, 500), (499, 500), (503, 500), (504, 500)])
+def test_the_nearest_status_that_is_read(status: int, read: int) -> None:
+    assert nearest(status) == read

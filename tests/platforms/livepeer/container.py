@@ -14,7 +14,7 @@ from tests.platforms.livepeer import wire
 from tests.platforms.test_image import RECIPES, steps
 
 ROOT = Path(__file__).parents[3]
-TO_START_S = 60.0
+TO_START_S = 120.0
 
 
 def image_environment(models: Path, home: Path) -> dict[str, str]:
