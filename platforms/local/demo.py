@@ -22,7 +22,7 @@ PROMPTS = (
     "a large purple square on a white background",
 )
 CHANGE = "an orange square on a black background"
-WAY = tuple(f"a red circle {place} a blue background" for place in ("on the left of", "on", "on the right of"))
+FILM = "a red circle on blue"
 QUESTION = "Which colour do red and yellow make?"
 
 
@@ -47,12 +47,9 @@ def show(out: Path) -> None:
 
 
 def _film(client: Client, out: Path) -> None:
-    """Three places of a circle, what lies between them, and all of it twice as large."""
-    stills = [_inline(_draw(client, prompt, out)) for prompt in WAY]
-    _step("frame-interpolation: from left to right, at 24 frames a second")
-    film = _run(client, {"pipeline": "frame-interpolation", "images": stills, "fps": 2, "target_fps": 24}, out)
-    _step(f"upscale: {film.name}, twice as large")
-    _run(client, {"pipeline": "upscale", "video": _inline(film), "scale": 2}, out)
+    """A prompt drawn, set in motion and enlarged, as one job."""
+    _step(f'workflow: "{FILM}", in motion at 24 frames a second, twice as large')
+    _run(client, {"pipeline": "workflow", "prompt": FILM}, out)
 
 
 def _ask(client: Client, out: Path) -> None:

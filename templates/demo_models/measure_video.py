@@ -23,7 +23,7 @@ from templates.demo_models.train.shapes import COLOURS, Array, Scene, coverage
 CHECKPOINT = Path(__file__).parent / "image-to-video"
 BUCKETS = (20, 60, 100, 140, 180, 220, 255)
 DEFAULT_BUCKET = 127  # the pipeline's own
-BARS = {"colour": 0.9, "background": 0.9, "shape": 0.9, "correlation": 0.8}
+BARS = {"colour": 0.9, "background": 0.9, "correlation": 0.8}
 SIDE = 64
 BATCH = 8
 OPTIONS: dict[str, dict[str, Any]] = {
