@@ -94,7 +94,8 @@ class Job:
 
     `timeout_s` counts from the job's start on the device. `events` is called from the device's thread and must
     return at once. `result_limit` is in bytes of the serialised result; None means that anything fits. With
-    `keeps_files` a result holds the files themselves (schemas.Output) where it would hold data URLs.
+    `keeps_files` a result holds the files themselves (schemas.Output) where it would hold data URLs. `can_recur` says
+    that a queue may hand the job out again by its id, which then is nobody else's.
     """
 
     id: str
@@ -105,6 +106,7 @@ class Job:
     s3_config: dict[str, Any] | None = None
     result_limit: int | None = None
     keeps_files: bool = False
+    can_recur: bool = False
     clock: Clock = time.monotonic
     deadline: float | None = None
     on_device_since: float | None = None

@@ -126,7 +126,7 @@ class Fleet:
 
     def _is_ready(self, deployment: Deployment) -> bool:
         seat = self._seat(deployment)
-        return seat is not None and seat.pool.is_ready
+        return seat is not None and seat.pool.is_ready and not seat.draining
 
     def _now(self) -> float:
         return time.time()

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 _PR_SET_PDEATHSIG = 1
 _FAILURES = 3
 _LONGEST_PAUSE_S = 10.0
+_FAILURES_TO_LONGEST = 7
 _SETTLED_S = 10.0
 _LOG_TAIL_BYTES = 2000
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -131,18 +132,21 @@ class WorkerPool:
         while not self._stopping.is_set():
             worker_id = f"{self.prefix}-{number}-{secrets.token_hex(3)}"
             started = time.monotonic()
-            code = self._run(worker_id)
+            try:
+                end = f"code {self._run(worker_id)}"
+            except OSError as exc:  # no process to be had, which may pass
+                end = f"'{exc.strerror}' instead of a process"
             if worker_id in self._asked_to_end:
                 continue
             failures = 0 if worker_id in self._ready else failures + 1
             short_lives = short_lives + 1 if time.monotonic() - started < _SETTLED_S else 0
             if failures >= _FAILURES:
                 self.error = InsufficientCapacity(
-                    f"the worker ended {failures} times before its first job, last with code {code}; "
+                    f"the worker ended {failures} times before its first job, last with {end}; "
                     f"the end of its log:\n{self._log_tail(worker_id)}"
                 )
                 return
-            self._stopping.wait(min(_LONGEST_PAUSE_S, 0.1 * 2**short_lives))
+            self._stopping.wait(min(_LONGEST_PAUSE_S, 0.1 * 2 ** min(short_lives, _FAILURES_TO_LONGEST)))
 
     def _run(self, worker_id: str) -> int:
         """Run one worker process to its end; returns its exit code."""
@@ -155,7 +159,7 @@ class WorkerPool:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
         self._running[worker_id] = process
         if self._stopping.is_set():
@@ -167,10 +171,12 @@ class WorkerPool:
         return code
 
     def _log_tail(self, worker_id: str) -> str:
-        return (self.logs / f"{worker_id}.log").read_bytes()[-_LOG_TAIL_BYTES:].decode(errors="replace")
+        log = self.logs / f"{worker_id}.log"
+        return log.read_bytes()[-_LOG_TAIL_BYTES:].decode(errors="replace") if log.exists() else ""
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """In a process that is about to begin: end when the one that started it does, also by SIGKILL."""
     if _libc is not None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 

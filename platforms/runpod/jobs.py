@@ -104,6 +104,7 @@ class Worker:
             timeout_s=timeout_ms / 1000 if timeout_ms else None,
             s3_config=sdk_job.get("s3Config"),
             result_limit=limit if self._on_runpod else None,
+            can_recur=True,
         )
 
     async def _post_progress(self, job_id: str, progress: dict[str, Any]) -> None:

@@ -60,21 +60,39 @@ class Client:
         s3_config: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
     ) -> str:
-        """Queue a job and return its id; `s3_config` is a bucket for a result too large to go inline.
+        """Queue a job and return its id; see `enqueue`."""
+        queued = self.enqueue(
+            job_input, policy=policy, webhook=webhook, s3_config=s3_config, idempotency_key=idempotency_key
+        )
+        return str(queued["id"])
 
-        With an idempotency key the request is repeated when its answer is lost, without one when it was not sent.
+    def enqueue(
+        self,
+        job_input: Mapping[str, Any],
+        *,
+        policy: Mapping[str, Any] | None = None,
+        webhook: str | None = None,
+        s3_config: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+    ) -> dict[str, Any]:
+        """Queue a job; its `id` and `status`, which are those of the job that has the idempotency key already.
+
+        With such a key the request is repeated when its answer is lost, without one when it was not sent.
+        `s3_config` is a bucket for a result too large to go inline.
+
+        Raises:
+            Conflict: the key belongs to another request.
         """
         if not job_input:
             raise InvalidInput("input: empty; the endpoint would lose the job")
         body = {"input": dict(job_input), "policy": policy, "webhook": webhook, "s3Config": s3_config}
-        answer = self._request(
+        return self._request(
             "POST",
             "run",
             body={name: value for name, value in body.items() if value is not None},
             headers={"Idempotency-Key": idempotency_key} if idempotency_key else {},
             repeatable=idempotency_key is not None,
         )
-        return str(answer["id"])
 
     def status(self, job_id: str) -> dict[str, Any]:
         """The job's state, as `/status` answers it."""

@@ -7,6 +7,7 @@ from typing import Any
 from shared import openai
 from shared.errors import (
     Cancelled,
+    Conflict,
     DeadlineExceeded,
     Internal,
     InvalidInput,
@@ -25,7 +26,6 @@ _BY_STATUS: dict[int, type[JobError]] = {
     401: Unauthorized,
     403: Unauthorized,
     404: NotFound,
-    409: InvalidInput,
     429: QueueFull,
 }
 
@@ -74,6 +74,8 @@ def failure_of_response(status: int, body: bytes) -> JobError | Stopped:
     except ValueError:
         answer = None
     text = answer.get("error") if isinstance(answer, dict) else None
+    if status == 409:  # its code is that of any wrong input
+        return Conflict(text.removeprefix("invalid_input: ") if isinstance(text, str) else "HTTP 409")
     otherwise = _BY_STATUS.get(status, Internal)
     return failure(text if isinstance(text, str) else f"the endpoint answered HTTP {status}", otherwise)
 

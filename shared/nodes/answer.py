@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import io
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,8 @@ from shared.schemas import Made, MadeVideo, Output, Params
 Download = Callable[[str], bytes | None]
 """The file at a link, where only this worker can open it; None where anybody can."""
 
+_DATA_URL = re.compile(r"data:([a-z]+/[a-z0-9.+-]+)?(;[^,]*)?")
+_LONGEST_HEAD = 128
 _EXTENSIONS = {"image/jpeg": "jpeg", "image/png": "png", "image/webp": "webp", "image/gif": "gif"}
 
 
@@ -83,11 +86,12 @@ def read(node: str, result: Any, plan: Plan, download: Download = lambda url: No
 
 def _file(url: str, download: Download) -> tuple[bytes, str] | None:
     """A file and its media type; None for a link that is passed on."""
-    if not url.startswith("data:"):
+    if url.startswith(("https://", "http://")):
         found = download(url)
         return None if found is None else (found, "")
-    head, _, data = url.partition(",")
-    return base64.b64decode(data, validate=True), head.removeprefix("data:").partition(";")[0]
+    if not (inline := _DATA_URL.fullmatch(url[:_LONGEST_HEAD].partition(",")[0])):
+        raise ValueError("neither a link nor a file")
+    return base64.b64decode(url.partition(",")[2], validate=True), inline[1] or ""
 
 
 def _output(given: Mapping[str, Any], data: bytes, media_type: str) -> Output:
@@ -140,7 +144,8 @@ def _check_hashes(outputs: list[Output], receipt: Mapping[str, Any] | None) -> N
     """A receipt lists what a chain kept of its steps before what it made in the end."""
     if receipt is None or not outputs:
         return
-    stated = [each.get("sha256") if isinstance(each, dict) else None for each in receipt.get("outputs") or ()]
+    listed = receipt.get("outputs")
+    stated = [each.get("sha256") for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
     if stated[-len(outputs) :] != [output.sha256 for output in outputs]:
         raise nonsense("files that are not those of its receipt")
 

@@ -145,9 +145,13 @@ def read_body(response: BaseHTTPResponse) -> bytes:
 def read_json(body: bytes) -> Any:
     """The value of a node's answer; None where that is no JSON."""
     try:
-        return json.loads(body)
+        return json.loads(body, parse_constant=_no_number)
     except (ValueError, RecursionError):
         return None
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no JSON, and whoever gets our answer could not read it")
 
 
 def _authorization(address: Address | None) -> Mapping[str, str]:

@@ -2,12 +2,13 @@
 
 import threading
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, get_args
 
 from shared import logs, openai
-from shared.errors import Cancelled, InvalidInput, JobError, ResultTooLarge, Stopped
+from shared.errors import Cancelled, Conflict, InvalidInput, JobError, ResultTooLarge, Stopped
 from shared.job import Job, Stage
 from shared.jobs.backend import ENDED
 from shared.jobs.client import Client
@@ -75,15 +76,27 @@ def run(address: Address, job: Job, plan: Plan, told: Listener, fetch: Download,
 
 
 def _submitted(address: Address, job: Job, plan: Plan, timeout_s: float) -> str:
-    """The job's id there. What is submitted twice, or again by the worker that gets this job next, runs once."""
-    try:
+    """The job's id there.
+
+    What is submitted twice runs once; so does what a queue here hands out again, unless it came to nothing there, or
+    asks for something else now, as a step of a chain may.
+    """
+    policy = {"executionTimeout": _milliseconds(timeout_s)}
+
+    def enqueue(key: str) -> dict[str, Any]:
         with _client(address, SUBMIT_PATIENCE_S) as client:
-            return client.submit(
-                job_input(plan),
-                policy={"executionTimeout": _milliseconds(timeout_s)},
-                s3_config=job.s3_config,
-                idempotency_key=f"pilotlight-{job.id}",
-            )
+            return client.enqueue(job_input(plan), policy=policy, s3_config=job.s3_config, idempotency_key=key)
+
+    anew = f"pilotlight-{uuid.uuid4()}"
+    try:
+        if not job.can_recur:
+            return str(enqueue(anew)["id"])
+        try:
+            found = enqueue(f"pilotlight-{job.id}")
+        except Conflict:
+            found = enqueue(anew)
+        came_to_nothing = found.get("status") in ENDED and found["status"] != "COMPLETED"
+        return str((enqueue(anew) if came_to_nothing else found)["id"])
     except JobError as exc:
         raise _not_taken(exc) from exc
     except (LookupError, TypeError) as exc:

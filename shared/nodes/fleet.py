@@ -18,14 +18,16 @@ from shared.settings import variable
 
 FIRST_REPORT_S = 0.5  # the longest that a job waits for nodes which never said anything
 LOOK_S = 1.0  # between two looks at whether a node need not be left alone any more
+PATIENCE_S = 10.0  # who waits already goes on, where a node may be asked again so soon
 
 
 @dataclass(eq=False)
 class _Waiter:
-    """A job that waits for a place on one of its nodes."""
+    """A job that waits for a place on one of its nodes, for `patience_s` where all of them are left alone."""
 
     wanted: Wanted
     nodes: list[Node]
+    patience_s: float
     node: Node | None = None
     woken: threading.Event = field(default_factory=threading.Event)
 
@@ -64,12 +66,15 @@ class Fleet:
     def place(self, plan: Plan, job: Job, nodes: list[Node]) -> Iterator[Node]:
         """A place on the best of these nodes; waits while our own jobs fill them.
 
+        Where all are left alone, a job of a queue waits on: else those behind it would be lost too, as fast as they
+        are taken.
+
         Raises:
             InsufficientCapacity: all of them are left alone, with `retry_after_s`.
             Cancelled, DeadlineExceeded: the job was told to stop meanwhile.
         """
         self._asking.refresh(nodes)
-        node = self._taken(_Waiter(wanted_of(plan), nodes), job)
+        node = self._taken(_Waiter(wanted_of(plan), nodes, math.inf if job.can_recur else 0.0), job)
         try:
             yield node
         finally:
@@ -85,6 +90,7 @@ class Fleet:
             while waiter.node is None:
                 job.check()
                 self._give_up_on_none(waiter)
+                waiter.patience_s = max(waiter.patience_s, PATIENCE_S)
                 waiter.woken.wait(LOOK_S)
                 waiter.woken.clear()
                 with self._changed:
@@ -116,11 +122,10 @@ class Fleet:
 
     def _give_up_on_none(self, waiter: _Waiter) -> None:
         with self._changed:
-            now = self._clock()
-            if waiter.node is None and not any(node.is_available(now) for node in waiter.nodes):
+            alone_s = min(node.not_before for node in waiter.nodes) - self._clock()
+            if waiter.node is None and alone_s > waiter.patience_s:
                 raise InsufficientCapacity(
-                    "no node can take the job now; submit it again later",
-                    retry_after_s=_whole_seconds(min(node.not_before for node in waiter.nodes) - now),
+                    "no node can take the job now; submit it again later", retry_after_s=_whole_seconds(alone_s)
                 )
 
     def _leave(self, waiter: _Waiter) -> None:

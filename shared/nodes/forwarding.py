@@ -85,7 +85,8 @@ class Forwarder:
 
     def _on_container(self, node: Node, job: Job, plan: Plan, told: Listener, timeout_s: float) -> Answer:
         """The same on a container, whose connection a cancel cuts, and the node's death."""
-        deadline = Deadline(timeout_s * (1 + container.JOBS_BEFORE))
+        runs_already = job.deadline is not None  # a step of a chain, which has no more time than the chain
+        deadline = Deadline(timeout_s if runs_already else timeout_s * (1 + container.JOBS_BEFORE))
         terms = Terms(secrets.token_hex(16), timeout_s)
         with Grip() as grip, self.fleet.may_cut(node, grip.cut):
             job.cancel.on_cancel(grip.cut)

@@ -131,6 +131,26 @@ def test_a_size_is_the_one_seen_else_the_one_said(tmp_path: Path) -> None:
     assert Sizes(tmp_path / "sizes.json").of(one, 24 * GB) == 5 * GB
 
 
+@pytest.mark.parametrize("damaged", ["", '{"a": 1', "[]", "null", '{"a": "1 GB"}', '{"a": -1}', "\udcff"])
+def test_sizes_that_cannot_be_read_are_measured_anew(tmp_path: Path, damaged: str) -> None:
+    (tmp_path / "sizes.json").write_bytes(damaged.encode(errors="surrogateescape"))
+    sizes, given = sized(tmp_path, {**ONE, "gpu_memory_gb": 4})
+    one = given.of_model("census", "a/one")
+    assert sizes.of(one, 24 * GB) == 4 * GB
+    sizes.note(one, 5 * GB)
+    assert Sizes(tmp_path / "sizes.json").of(one, 24 * GB) == 5 * GB
+
+
+@pytest.mark.parametrize(("said_gb", "expected"), [(None, None), (4, None), (20, 22 * GB)])
+def test_what_was_seen_on_a_larger_card_alone_refuses_nothing(
+    tmp_path: Path, said_gb: int | None, expected: int | None
+) -> None:
+    sizes, given = sized(tmp_path, {**ONE, **({"gpu_memory_gb": said_gb} if said_gb else {})})
+    one = given.of_model("census", "a/one")
+    sizes.note(one, 22 * GB)
+    assert (sizes.of(one, 24 * GB), sizes.of(one, 16 * GB)) == (22 * GB, expected)
+
+
 def test_a_chain_is_as_large_as_its_models_together_or_has_the_card(tmp_path: Path) -> None:
     sizes, given = sized(tmp_path, {**ONE, "gpu_memory_gb": 10}, {**TWO, "gpu_memory_gb": 8})
     assert sizes.of(chain(given), 24 * GB) == 18 * GB

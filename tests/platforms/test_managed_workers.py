@@ -193,6 +193,23 @@ def test_nobody_waits_for_ever_behind_a_busy_model(tmp_path: Path) -> None:
         lab.told(many[-2])
 
 
+def test_a_model_that_has_to_go_for_another_is_not_called_warm(tmp_path: Path) -> None:
+    gate, later = tmp_path / "open", tmp_path / "later"
+    with FleetLab(tmp_path, Rack(10), [{"model_id": "a", "gpu_memory_gb": 8}, {"model_id": "b"}]) as lab:
+        running = lab.submit("a", gate=str(gate))
+        until(lambda: lab.status(running) == "IN_PROGRESS", "it is not taken")
+        one = lab.submit("b", gate=str(later))
+        (seat,) = lab.seats("a")
+        until(lambda: seat.draining, "nobody has to go")
+        asked = {"pipeline": "census", "model_id": lab.model("a")}
+        assert lab.warm(asked, wait_ms=500).json() == {"status": "LOADING"}
+        gate.touch()
+        until(lambda: lab.status(one) == "IN_PROGRESS", "it waits for ever")
+        later.touch()
+        assert lab.warm(asked).json() == {"status": "WARM"}
+        assert lab.seats("a") != [seat]
+
+
 def test_warm_models_are_there_from_the_start_and_stay(tmp_path: Path) -> None:
     models = [
         {"model_id": "kept", "warm": True, "idle_s": 0},

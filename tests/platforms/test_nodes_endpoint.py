@@ -123,11 +123,37 @@ def test_an_endpoint_is_told_how_long_the_job_may_run(endpoint: Endpoint, tmp_pa
 
 
 def test_a_worker_that_gets_the_job_again_finds_the_one_that_runs(endpoint: Endpoint, tmp_path: Path) -> None:
-    first, second = (Under(front(tmp_path, endpoint.url), DRAW, "same") for _ in range(2))
+    first, second = (Under(front(tmp_path, endpoint.url), DRAW, "same", can_recur=True) for _ in range(2))
     job = taken(endpoint)
     finish(endpoint, job, drawn())
     assert first.result()["images"] == second.result()["images"]
     assert in_queue(endpoint) == 0
+
+
+def test_what_failed_there_runs_anew_when_its_queue_hands_it_out_again(endpoint: Endpoint, tmp_path: Path) -> None:
+    """As `retry` does, under the same id."""
+    first = Under(front(tmp_path, endpoint.url), DRAW, "same", can_recur=True)
+    fail(endpoint, taken(endpoint), "internal: for once")
+    with pytest.raises(Internal):
+        first.result()
+    second = Under(front(tmp_path, endpoint.url), DRAW, "same", can_recur=True)
+    finish(endpoint, taken(endpoint), drawn())
+    assert second.result()["images"]
+
+
+def test_so_does_what_has_other_parameters_or_less_time_then(endpoint: Endpoint, tmp_path: Path) -> None:
+    """As a step of a chain has, whose worker was lost."""
+    for timeout_s in (9, 7):
+        under = Under(front(tmp_path, endpoint.url), DRAW, "same", can_recur=True, timeout_s=timeout_s)
+        finish(endpoint, taken(endpoint), drawn())
+        assert under.result()["images"]
+
+
+def test_jobs_that_only_share_a_name_are_two(endpoint: Endpoint, tmp_path: Path) -> None:
+    for _ in range(2):
+        under = Under(front(tmp_path, endpoint.url), DRAW, "same")
+        finish(endpoint, taken(endpoint), drawn())
+        assert under.result()["images"]
 
 
 @pytest.mark.parametrize(

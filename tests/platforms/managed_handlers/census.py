@@ -19,9 +19,11 @@ class CensusParams(ModelParams):
 
 
 def load(source: ModelSource, device: Device) -> str:
-    """The model's id is all there is to load."""
+    """The model's id is all there is to load; a file `broken` says what is raised, and `slow` how long it takes."""
     if (source.path / "broken").exists():
-        raise RuntimeError("this model cannot be loaded")
+        raise RuntimeError((source.path / "broken").read_text() or "this model cannot be loaded")
+    while (source.path / "slow").exists():
+        time.sleep(0.005)
     return source.model_id
 
 

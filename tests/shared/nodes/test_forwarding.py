@@ -2,6 +2,7 @@
 
 import base64
 import logging
+import math
 import threading
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from shared.errors import Cancelled, DeadlineExceeded, InsufficientCapacity, Internal, InvalidInput, JobError, Stopped
 from shared.job import Job
+from shared.media.source import data_url
 from shared.receipts import verify
 from shared.runner import Runner
 from tests.clock import Clock
@@ -103,6 +105,12 @@ ELSEWHERE = {
     "no picture at all": Answer(body={"images": [1]}),
     "another model's": Answer(body=drawn("acme/other")),
     "other bytes": Answer(body=drawn(outputs=[{"sha256": "0" * 64}])),
+    "a receipt of nothing": Answer(body=drawn(outputs=5)),
+    "a link to no file": Answer(body={**drawn(), "images": [{"url": "javascript:alert(1)", "seed": 1}]}),
+    "a type with a line of its own": Answer(
+        body={**drawn(), "images": [{"url": data_url(PICTURE, "image/png\r\nX: 1"), "seed": 1}]}
+    ),
+    "numbers that JSON does not have": Answer(body=drawn(steps=math.nan)),
     "gateway": Answer(502, b"<html>"),
     "no gateway": Answer(504, b""),
     "draining": refused(503, "insufficient_capacity"),
@@ -175,6 +183,41 @@ def test_a_node_that_failed_is_left_alone_and_tried_again(tmp_path: Path) -> Non
         assert len(node.posts()) == 3
 
 
+def test_who_waits_for_a_place_does_not_fail_with_whom_the_node_refused(tmp_path: Path) -> None:
+    clock, held = Clock(), threading.Event()
+    answers = [
+        Answer(body=drawn(), hold=held),
+        Answer(429, refused(429, "queue_full").body, {"Retry-After": "7"}, hold=held),
+    ]
+    with StandIn(*answers) as node:
+        runner = front(tmp_path, node.url, clock=clock)
+        futures = []
+        for n in range(3):
+            futures.append(runner.submit(Job(f"job-{n}", {"pipeline": "draw"})))
+            _until(lambda n=n: len(node.posts()) + _waiting(runner) == n + 1)
+        held.set()
+        futures[0].result(WAIT_S)
+        with pytest.raises(JobError) as full:
+            futures[1].result(WAIT_S)
+        assert full.value.code == "queue_full"
+        clock.advance(7.1)
+        assert futures[2].result(WAIT_S)["images"]
+
+
+def test_a_job_of_a_queue_waits_until_a_node_may_be_asked_again(tmp_path: Path) -> None:
+    """Else a queue would be emptied into failures while its only node is started anew."""
+    clock = Clock()
+    with StandIn(Answer(drop=True)) as node:
+        runner = front(tmp_path, node.url, clock=clock)
+        with pytest.raises(InsufficientCapacity, match="gone"):
+            run(runner)
+        future = runner.submit(Job("job", {"pipeline": "draw"}, can_recur=True))
+        _until(lambda: _waiting(runner) == 1)
+        clock.advance(1.1)
+        assert future.result(WAIT_S)["images"]
+        assert len(node.posts()) == 2
+
+
 def test_a_cancel_hangs_up_and_no_other_node_is_asked(tmp_path: Path) -> None:
     with StandIn(Answer(hold=threading.Event()), about=WARM) as node, StandIn() as other:
         job = Job("job", {"pipeline": "draw"})
@@ -229,6 +272,21 @@ def test_a_deadline_hangs_up_too(tmp_path: Path) -> None:
         assert node.hung_up.wait(WAIT_S)
     assert node.posts()[0].headers["X-Job-Timeout"] == "0.1"
     assert len(node.cancels()) == 1
+
+
+def test_a_step_waits_on_its_node_no_longer_than_its_chain_may_run(tmp_path: Path) -> None:
+    """Else the chain would keep the device beyond its time, and its worker be taken for stuck."""
+    held = threading.Event()
+    with StandIn(otherwise=Answer(body=drawn(), hold=held)) as node:
+        job = Job("job", {"pipeline": "pair"}, timeout_s=0.4)
+        future = front(tmp_path, node.url).submit(job)
+        _until(node.posts)
+        too_late = threading.Timer(0.6, held.set)
+        too_late.start()
+        with pytest.raises(DeadlineExceeded):
+            future.result(WAIT_S)
+        assert node.hung_up.wait(2)  # before it answered
+        too_late.cancel()
 
 
 def test_a_node_has_one_job_more_than_it_runs_and_the_others_wait_in_their_order(tmp_path: Path) -> None:
