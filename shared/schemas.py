@@ -27,7 +27,7 @@ MAX_SEED = 2**32 - 1
 class Params(BaseModel):
     """A handler's parameters: descriptions and bounds are the API reference; unknown fields are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
     OTHER_NAMES: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Names by which other APIs call a parameter, and the parameter's own."""

@@ -88,7 +88,10 @@ class Telemetry(Collector):
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """The metrics in the format that an Accept header prefers, and its media type."""
-        encode, media_type = choose_encoder(accept)
+        try:
+            encode, media_type = choose_encoder(accept)
+        except (TypeError, ValueError):  # the library compares versions, also what is none
+            encode, media_type = choose_encoder("")
         return encode(self._registry), media_type
 
     def collect(self) -> Iterator[Metric]:

@@ -26,6 +26,7 @@ from shared.runner import Runner
 
 UNKNOWN_S = 10  # after which to try again, while no job has shown how long it takes
 LONGEST_S = 600
+LOST = "the device is lost"
 
 
 class Performing:
@@ -172,8 +173,13 @@ class RunnerPerformer:
         self._held.clear()
 
     def look(self) -> None:
-        """End this process where a job keeps the device although it was told to stop; to be called now and then."""
+        """End this process where the device is lost, as also a model that is loaded ahead may lose it, or where a job
+        does not leave it; to be called now and then.
+        """
         lane, hang_s = self._runner.lane, self._runner.settings.hang_s
+        if lane.broken and self._is_ready:
+            self._ruined(LOST)
+            return
         for performing in list(self._inside):
             if lane.is_stuck(performing.job, hang_s):
                 performing.fail(DeadlineExceeded("the job did not stop when it was told to; this worker ends"))
@@ -209,7 +215,7 @@ class RunnerPerformer:
     def _settle(self, performing: Performing, done: "Future[dict[str, Any]]") -> None:
         performing.settle(done)
         if self._runner.lane.broken:
-            self._ruined("the device is lost")
+            self._ruined(LOST)
 
     def _ruined(self, reason: str) -> None:
         """What waits for the device will not get it: it is answered now, to be sent again."""

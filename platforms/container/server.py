@@ -78,7 +78,9 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def application(runner: Runner, performer: RunnerPerformer, health: Health, as_asked: str | None = None) -> FastAPI:
+def application(
+    runner: Runner, performer: RunnerPerformer, warming: Warming, health: Health, as_asked: str | None = None
+) -> FastAPI:
     """What a runner serves; `as_asked` is the pipeline's name that was asked for, where that is another one."""
     settings = runner.settings
     pipeline, model_id = named_first(runner)
@@ -95,7 +97,7 @@ def application(runner: Runner, performer: RunnerPerformer, health: Health, as_a
         text_model=next((e.full_id for e in runner.planner.catalog.entries if e.pipeline == TEXT_GENERATION), ""),
         about=[
             about_router(about),
-            warm_router(Warming(runner).warm),
+            warm_router(warming.warm),
         ],
     )
 
@@ -112,13 +114,14 @@ class ContainerServer:
         self.is_stuck = False
         self.health = Health(is_open=is_open)
         self.performer = RunnerPerformer(runner, self._ruined)
+        self.warming = Warming(runner)
         self._runner = runner
         self._drain_s = settings.drain_s
         self._listening = listening
         self._exit_code = 0
         self._stopping: asyncio.Task[None] | None = None
         self.health.is_busy = self.performer.is_busy
-        app = application(runner, self.performer, self.health, as_asked)
+        app = application(runner, self.performer, self.warming, self.health, as_asked)
         config = uvicorn.Config(
             app, log_config=None, access_log=False, timeout_keep_alive=75, timeout_graceful_shutdown=2
         )
@@ -135,7 +138,7 @@ class ContainerServer:
         looking = asyncio.create_task(self._look())
         await self._server.serve(sockets=[self._listening])
         looking.cancel()
-        self.is_stuck |= self.performer.inside() > 0 or not self.health.is_ready
+        self.is_stuck |= self.performer.inside() > 0 or not self.health.is_ready or self.warming.is_loading()
         return self._exit_code
 
     def stop(self) -> None:
@@ -188,6 +191,7 @@ class ContainerServer:
         """Take nothing new; finish what is here within the time that there is; stop the rest."""
         self.health.is_draining = True
         self.performer.refuse(_stops())
+        self.warming.stop(_stops())
         logs.logger.info("draining", extra={"fields": {"requests": self.performer.inside()}})
         if not await self._emptied(self._drain_s):
             self.performer.cancel_all(_stops())

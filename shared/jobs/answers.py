@@ -4,6 +4,7 @@ import base64
 import json
 import secrets
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any
 
 from fastapi import Response
@@ -36,6 +37,21 @@ class _Parts(Response):
         for part in first:
             await send({"type": "http.response.body", "body": part, "more_body": True})
         await send({"type": "http.response.body", "body": last})
+
+
+class Admitted(Response):
+    """An answer to a request that is open until the last byte is on its way: a worker that stops waits for that."""
+
+    def __init__(self, answer: Response, inside: ExitStack) -> None:
+        self.status_code = answer.status_code
+        self.background = None
+        self._answer = answer
+        self._inside = inside
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See starlette's Response."""
+        with self._inside:
+            await self._answer(scope, receive, send)
 
 
 def json_parts(result: Mapping[str, Any]) -> list[bytes]:

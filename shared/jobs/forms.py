@@ -1,24 +1,28 @@
 """Reads the bodies of synchronous requests: JSON, or forms with files, made the parameters of a pipeline."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request
-from starlette.datastructures import FormData, UploadFile
+from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import FormParser, MultiPartException, MultiPartParser
 
 from shared.errors import InvalidInput, MediaTooLarge
-from shared.jobs.wire import DRAIN_BYTES, MIB, parse_json, read_body
+from shared.jobs.wire import DRAIN_BYTES, MIB, parse_json
 from shared.media.sizes import in_words
 from shared.schemas import Envelope, Params
 
 JSON, MULTIPART, URLENCODED = "application/json", "multipart/form-data", "application/x-www-form-urlencoded"
 BESIDE_MEDIA = MIB  # bytes of a body that are not media
 MAX_PARTS = 1000
+MOST_VALUES = 1_000_000  # of JSON; 64 MB of empty lists would take the loop for seconds, and memory for gigabytes
+STALLED_S = 20.0
 RESERVED = set(Envelope.model_fields) - {"delivery"}  # of a job's input, and decided by the route here
 
 Given = dict[str, Any]
+Body = AsyncGenerator[bytes, None]
 
 
 @dataclass(frozen=True)
@@ -44,13 +48,20 @@ class Field:
         return "string" in self.types and not self.media and not self.closed
 
 
+DELIVERY = Field(frozenset({"object"}))
+
+
 class Fields:
     """The parameters of a pipeline, as requests carry them."""
 
     def __init__(self, params: type[Params]) -> None:
         schema = params.model_json_schema()
         known = {name: _field(found, schema) for name, found in schema["properties"].items()}
-        self._known = {**known, **{other: known[own] for other, own in params.OTHER_NAMES.items()}}
+        self._known = {
+            **known,
+            "delivery": DELIVERY,
+            **{other: known[own] for other, own in params.OTHER_NAMES.items()},
+        }
 
     def of_json(self, body: Any) -> Given:
         """The parameters that a JSON object holds; empty text means not given where it can be no value."""
@@ -86,39 +97,43 @@ async def read_request(request: Request, fields: Fields, max_media_bytes: int) -
     """The parameters that a request sends; files as bytes, in memory.
 
     Raises:
-        InvalidInput: the body is not what its Content-Type says, or names what the route decides.
+        InvalidInput: the body is not what its Content-Type says, stops coming, or names what the route decides.
         MediaTooLarge: it is larger than one file of `max_media_bytes` would make it in base64.
     """
-    limit = max_media_bytes * 4 // 3 + BESIDE_MEDIA
-    kind = request.headers.get("Content-Type", JSON).partition(";")[0].strip().lower()
-    if kind == MULTIPART:
-        given = fields.of_form(await _multipart(request, limit, max_media_bytes))
-    elif kind == URLENCODED:
-        given = fields.of_form(await _urlencoded(request, limit))
-    elif kind == JSON or kind.endswith("+json"):
-        given = fields.of_json(_json(await read_body(request, limit)))
-    else:
-        raise _wrong([], f"send {JSON}, {MULTIPART} or {URLENCODED}", "content_type")
+    try:
+        async with asyncio.timeout(STALLED_S) as patience:  # a client that stalls would keep a worker that is to stop
+            given = await _read(request, fields, max_media_bytes, patience)
+    except TimeoutError as exc:
+        raise _wrong([], f"nothing more of it came for {STALLED_S:g} s; send it again", "body_stalled") from exc
     for name in RESERVED & given.keys():
         raise _wrong([name], "Extra inputs are not permitted", "extra_forbidden")
     return given
 
 
+async def _read(request: Request, fields: Fields, max_file: int, patience: asyncio.Timeout) -> Given:
+    limit = max_file * 4 // 3 + BESIDE_MEDIA
+    body = _counted(request, limit, patience)
+    kind = request.headers.get("Content-Type", JSON).partition(";")[0].strip().lower()
+    if kind == MULTIPART:
+        return fields.of_form(await _multipart(request.headers, body, limit, max_file))
+    if kind == URLENCODED:
+        return fields.of_form(await _urlencoded(request.headers, body, limit))
+    if kind == JSON or kind.endswith("+json"):
+        return fields.of_json(_json(b"".join([chunk async for chunk in body])))
+    raise _wrong([], f"send {JSON}, {MULTIPART} or {URLENCODED}", "content_type")
+
+
 def _json(body: bytes) -> Any:
+    if body.count(b",") > MOST_VALUES:
+        raise _wrong([], f"it holds more than {MOST_VALUES:,} values", "json_invalid")
     try:
         return parse_json(body)
     except InvalidInput as exc:
         raise _wrong([], exc.message, "json_invalid") from exc
 
 
-async def _multipart(request: Request, limit: int, max_file: int) -> list[tuple[str, str | bytes]]:
-    parser = _Parser(
-        request.headers,
-        _counted(request, limit),
-        max_files=MAX_PARTS,
-        max_fields=MAX_PARTS,
-        max_part_size=limit,
-    )
+async def _multipart(headers: Headers, body: Body, limit: int, max_file: int) -> list[tuple[str, str | bytes]]:
+    parser = _Parser(headers, body, max_files=MAX_PARTS, max_fields=MAX_PARTS, max_part_size=limit)
     parser.spool_max_size = limit + 1  # the body fits into memory: nothing is written to disk
     try:
         form = await parser.parse()
@@ -153,15 +168,21 @@ async def _content(name: str, value: str | UploadFile, max_file: int) -> str | b
     return await value.read()
 
 
-async def _urlencoded(request: Request, limit: int) -> list[tuple[str, str | bytes]]:
-    form: FormData = await FormParser(request.headers, _counted(request, limit)).parse()
+async def _urlencoded(headers: Headers, body: Body, limit: int) -> list[tuple[str, str | bytes]]:
+    parser = FormParser(headers, body, max_fields=MAX_PARTS, max_part_size=limit)
+    try:
+        form: FormData = await parser.parse()
+    except MultiPartException as exc:
+        raise _wrong([], exc.message, "form_invalid") from exc
     return [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
 
 
-async def _counted(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
+async def _counted(request: Request, limit: int, patience: asyncio.Timeout) -> Body:
     """As `wire.read_body`: what is too much is read on for a while, since clients first send everything."""
-    read = 0
+    read, loop = 0, asyncio.get_running_loop()
     async for chunk in request.stream():
+        if read and chunk:
+            patience.reschedule(loop.time() + STALLED_S)
         read += len(chunk)
         if read <= limit:
             yield chunk

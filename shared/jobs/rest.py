@@ -4,15 +4,17 @@ import asyncio
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from pydantic import TypeAdapter, ValidationError
 from starlette.requests import ClientDisconnect
 
 from shared.errors import ENDINGS
 from shared.jobs import llm
 from shared.jobs.accept import preferred_file
-from shared.jobs.answers import file_answer, json_answer, refusal
+from shared.jobs.answers import Admitted, file_answer, json_answer, refusal
 from shared.jobs.dialect import MP4, dialect_of
 from shared.jobs.direct import Endpoint
 from shared.jobs.document import operation
@@ -24,6 +26,7 @@ from shared.jobs.wire import disconnected
 from shared.schemas import Handler, Params
 
 PATIENT_S = 0.02  # a job that ends sooner needs nobody to watch whether its client is still there
+_FLAG = TypeAdapter(bool)
 Check = Callable[[Request], Awaitable[None]]
 
 
@@ -77,9 +80,10 @@ class _Route(ABC):
         """Run a request's job, and answer with its result."""
         try:
             await self._check(request)
-            with self._performer.admit():
+            with ExitStack() as inside:
+                inside.enter_context(self._performer.admit())
                 given = await read_request(request, self._fields, self._max_media_bytes)
-                return await self._perform(request, given)
+                return Admitted(await self._perform(request, given), inside.pop_all())
         except ENDINGS as ending:
             return refusal(ending)
 
@@ -110,7 +114,7 @@ class PipelineRoute(_Route):
     async def _perform(self, request: Request, given: Given) -> Response:
         file_type = self._file_type(request, given)
         job_input = {**self._dialect.job_input(self._for_file(given, file_type)), "pipeline": self._pipeline}
-        if self._streams and job_input.setdefault("stream", False) is True:  # unlike a queued job's, it comes whole
+        if self._streams and _is_wanted(job_input, "stream"):
             return await self._streamed(request, job_input, TextEvents())
         performance = self._start(request, job_input)
         result = await outcome(request, performance)
@@ -132,6 +136,16 @@ class PipelineRoute(_Route):
         kind, _, name = file_type.partition("/")
         wanted = {f"{kind}_format": name, **({"output": "video"} if kind == "video" else {})}
         return {**{field: value for field, value in wanted.items() if field in self._names}, **given}
+
+
+def _is_wanted(job_input: Given, name: str) -> bool:
+    """Whether a flag is set, in any way that validation will read; one that is not given is set to false."""
+    if job_input.get(name) is None:
+        job_input[name] = False  # a queued job's text streams unless it says otherwise
+    try:
+        return _FLAG.validate_python(job_input[name])
+    except ValidationError:
+        return False
 
 
 class LLMRoute(_Route):

@@ -86,6 +86,15 @@ def test_kill_9_of_the_server_loses_nothing(tmp_path: Path) -> None:
         server.kill()
 
 
+def test_a_worker_that_cannot_even_be_started_is_tried_again_and_then_said(tmp_path: Path) -> None:
+    nothing = str(tmp_path / "nothing")
+    pool = WorkerPool(1, {}, tmp_path / "logs", lambda _id: None, lambda _id: None, (nothing,))
+    pool.start()
+    until(lambda: pool.error is not None)
+    pool.stop()
+    assert "ended 3 times before its first job, last with 'No such file or directory'" in str(pool.error)
+
+
 def test_a_second_server_on_the_folder_is_refused(tmp_path: Path) -> None:
     with Endpoint(tmp_path):
         with pytest.raises(InvalidInput, match="belongs to an endpoint that runs already"):

@@ -218,4 +218,5 @@ def test_openmetrics_is_told_to_those_that_ask_for_it(runner: Runner, telemetry:
     assert media_type.startswith("application/openmetrics-text")
     families = {f.name for f in openmetrics.text_string_to_metric_families(text.decode())}  # type: ignore[no-untyped-call]
     assert {"pilotlight_jobs", "pilotlight_stage_seconds", "pilotlight_gpu"} <= families
-    assert telemetry.exposition("*/*")[1].startswith("text/plain")
+    for accept in ("*/*", "application/openmetrics-text; version=x", "text/plain; version=1.x; escaping=y"):
+        assert telemetry.exposition(accept)[1].startswith("text/plain")

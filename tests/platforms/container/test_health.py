@@ -83,6 +83,21 @@ def test_a_container_is_open_from_the_first_byte_to_the_last(box: Box, tmp_path:
     until(lambda: not box.server.health.is_busy())
 
 
+def test_a_container_is_open_until_a_slow_client_has_its_answer(box: Box) -> None:
+    from tests.platforms.container.test_queue import hang_up
+
+    performer = box.server.performer
+    counted = box.runner.backlog
+    connection = hang_up(box, '{"side": 1500}', "/noise")
+    assert connection.recv(100).startswith(b"HTTP/1.1 200")
+    assert (performer.inside(), len(counted), performer.is_busy()) == (0, 0, True)
+    connection.settimeout(20)
+    got = sum(iter(lambda: len(connection.recv(2**20)) if performer.is_busy() else 0, 0))
+    assert got > 6_000_000
+    until(lambda: not performer.is_busy())
+    connection.close()
+
+
 def test_models_that_cannot_be_had_are_told_and_end_the_process(tmp_path: Path) -> None:
     named = {"PIPELINE": "converse", "MODEL_ID": "./no-such-folder", "MODEL_DIR": str(tmp_path)}
     with Process(tmp_path, **named) as container:

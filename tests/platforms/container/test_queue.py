@@ -93,6 +93,14 @@ def test_a_client_that_leaves_while_it_sends_holds_nothing(tmp_path: Path) -> No
         assert box.post("/sleep", {"ms": 0}).status_code == 200
 
 
+def test_a_body_that_stops_coming_is_not_waited_for(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.jobs.forms.STALLED_S", 0.05)
+    with socket.create_connection(("127.0.0.1", box.server.port), timeout=20) as connection:
+        connection.sendall(b"POST /sleep HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 422")
+    assert not box.server.performer.is_busy()
+
+
 def test_a_job_that_takes_too_long_is_a_504(tmp_path: Path) -> None:
     with Box(tmp_path, job_timeout_s=0.05) as box:
         answer = box.post("/sleep", {"ms": 60_000, "steps": 6000})

@@ -111,12 +111,25 @@ def test_wrong_parameters_are_named_as_fastapi_does(box: Box, body: Any, loc: li
         (b"--b\r\nnonsense", "multipart/form-data; boundary=b"),
         (b"side=4", "multipart/form-data"),
         (b'--b\r\nContent-Disposition: form-data; name="side"\r\n\r\n4', "multipart/form-data; boundary=b"),
+        (b"side=4&" * 1001, "application/x-www-form-urlencoded"),
     ],
 )
 def test_a_body_that_cannot_be_read_is_refused(box: Box, body: bytes, content_type: str) -> None:
     answer = box.post("/noise", data=body, headers={"Content-Type": content_type})
     assert answer.status_code == 422
     assert detail(answer)[0]["loc"] == ["body"]
+
+
+def test_a_picture_may_come_in_a_plain_form(box: Box) -> None:
+    large = base64.b64encode(encode_image(noise(640, 0), "png")).decode()
+    assert len(large) > 1_500_000
+    told = box.ok("/noise", data={"image": large, "side": "4"})["receipt"]["params"]
+    assert (told["side"], told["image"]["bytes"]) == (4, len(base64.b64decode(large)))
+
+
+def test_json_of_too_many_values_is_not_read(box: Box) -> None:
+    answer = box.post("/noise", data=b"[0" + b",0" * 1_000_001 + b"]", headers={"Content-Type": "application/json"})
+    assert (answer.status_code, detail(answer)[0]["type"]) == (422, "json_invalid")
 
 
 def test_an_empty_body_is_no_json(box: Box) -> None:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 
 from tests.platforms.container.box import Box, events
@@ -19,6 +20,16 @@ def test_text_comes_whole_unless_a_stream_is_asked_for(box: Box) -> None:
     assert result["text"] == "one two three"
     assert result["usage"] == {"completion_tokens": 3}
     assert set(result) == {"text", "usage", "finish_reason", "metrics", "receipt"}
+
+
+@pytest.mark.parametrize("flag", [None, False, "false", 0])
+def test_a_flag_that_is_not_set_is_not_in_the_receipt(box: Box, flag: Any) -> None:
+    assert box.ok("/tell", {"stream": flag})["receipt"]["params"]["stream"] is False
+
+
+def test_a_flag_that_is_none_is_named(box: Box) -> None:
+    answer = box.post("/tell", {"stream": "perhaps"})
+    assert (answer.status_code, answer.json()["detail"][0]["loc"]) == (422, ["body", "stream"])
 
 
 def test_pieces_come_as_they_are_written(box: Box, tmp_path: Path) -> None:
@@ -41,8 +52,9 @@ def test_no_piece_is_lost_or_out_of_order(box: Box) -> None:
     assert texts == pieces * 40
 
 
-def test_a_form_can_ask_for_a_stream(box: Box) -> None:
-    answer = box.post("/tell", data={"stream": "true", "pieces": ["a", "b"]})
+@pytest.mark.parametrize("flag", ["true", "True", "1"])
+def test_a_form_can_ask_for_a_stream(box: Box, flag: str) -> None:
+    answer = box.post("/tell", data={"stream": flag, "pieces": ["a", "b"]})
     assert [event["text"] for event in events(answer) if "text" in event] == ["a", "b"]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.platforms.container.box import Box
+from tests.platforms.extra_handlers.ruin import MESSAGES
 from tests.platforms.harness import until
 from tests.platforms.rack import HANDLERS
 from tests.shared.models.folders import write_files
@@ -39,6 +40,8 @@ def test_a_model_is_warm_before_its_first_job(box: Box) -> None:
     assert box.ok("/warm", {"pipeline": "census"}) == {"status": "WARM"}
     assert warm(box) == ids(box)[:1]
     assert box.ok("/warm", {"pipeline": "census", "model_id": ids(box)[0]}) == {"status": "WARM"}
+    polled = [box.post("/warm", {"pipeline": "census"}, params={"wait": 0}).json() for _ in range(20)]
+    assert polled == [{"status": "WARM"}] * 20
 
 
 def test_a_model_that_cannot_be_loaded_says_so(box: Box) -> None:
@@ -72,3 +75,33 @@ def test_a_load_that_takes_longer_than_the_wait_goes_on(box: Box) -> None:
     gate.touch()
     assert running.result().status_code == 200
     until(lambda: ids(box)[1] in warm(box))
+
+
+def one_model(folder: Path) -> tuple[Path, Box]:
+    """A model's folder, and a container that has it alone."""
+    model = write_files(folder / "model")
+    (folder / "models.json").write_text(json.dumps([{"pipeline": "census", "model_id": str(model)}]))
+    return model, Box(folder, models=folder / "models.json", handlers=HANDLERS)
+
+
+def test_a_model_that_costs_the_device_ends_the_container(tmp_path: Path) -> None:
+    """Else no job would ever run there, and the probes would go on calling it healthy."""
+    model, box = one_model(tmp_path)
+    (model / "broken").write_text(MESSAGES["device_lost"])
+    with box:
+        lost = box.post("/warm", {"pipeline": "census"})
+        assert (lost.status_code, lost.json()["detail"]["retryable"]) == (500, True)
+        assert box.ended() == 1
+
+
+def test_a_container_that_stops_does_not_wait_for_a_load(tmp_path: Path) -> None:
+    model, box = one_model(tmp_path)
+    (model / "slow").touch()
+    with box:
+        warming = box.later("/warm", {"pipeline": "census"})
+        until(box.server.warming.is_loading)
+        box.stop()
+        answer = warming.result(20)
+        assert (answer.status_code, answer.json()["detail"]["code"]) == (503, "insufficient_capacity")
+        assert (box.ended(), box.server.is_stuck) == (0, True)
+        (model / "slow").unlink()

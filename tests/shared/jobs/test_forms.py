@@ -65,6 +65,7 @@ FIELDS = Fields(EveryKind)
         ([("weights", '{"a/b": 0.5}')], {"weights": {"a/b": 0.5}}),
         ([("weights", "a/b")], {"weights": "a/b"}),
         ([("bias", '{"1": 2}')], {"bias": {"1": 2}}),
+        ([("delivery", '{"put": []}')], {"delivery": {"put": []}}),
         ([("unknown", "x")], {"unknown": "x"}),
         ([("unknown", b"x")], {"unknown": "a file"}),
     ],
