@@ -52,14 +52,17 @@ MAX_FORWARDED = 256  # that nodes run, or that wait for one
 class Runner:
     """Takes jobs to results. Knows no platform: adapters hand it a Job and get a future.
 
-    `observe` may be set to a function that is told of every job's end.
+    `store` is where models are, by default what the settings say. `observe` may be set to a function that is told of
+    every job's end.
     """
 
-    def __init__(self, settings: Settings, registry: Registry, *, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self, settings: Settings, registry: Registry, *, store: Store | None = None, clock: Clock = time.monotonic
+    ) -> None:
         self.settings = settings
         self.registry = registry
         self.planner = Planner(settings, registry)
-        self.store = Store.from_settings(settings, self.planner.catalog)
+        self.store = store or Store.from_settings(settings, self.planner.catalog)
         self.pool = Pool(self.device, capacity=MOST_WARM, has_room=_has_room, on_change=self.store.loaded)
         self.lane = Lane(self._classify, self.pool.free)
         self.backlog = Backlog(clock)

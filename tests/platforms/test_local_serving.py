@@ -30,7 +30,10 @@ def served(folder: Path, env: dict[str, str]) -> dict[str, list[str]]:
 
 
 DRAWN = ["text-to-image", "image-to-image"], ["demo/text-to-image", "demo/text-to-image"]
-FILMED = ["frame-interpolation", "upscale"], ["demo/frame-interpolation", "demo/upscale"]
+FILMED = (
+    ["image-to-video", "frame-interpolation", "upscale"],
+    ["demo/image-to-video", "demo/frame-interpolation", "demo/upscale"],
+)
 DEMO_MEDIA = [*DRAWN[0], *FILMED[0], *DRAWN[1], *FILMED[1]]
 DEMO_TEXT = ["text-generation", "demo/text-generation"]
 

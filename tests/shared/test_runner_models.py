@@ -10,7 +10,6 @@ import pytest
 import handlers
 from shared.errors import Cancelled
 from shared.job import Event, Job, Progress
-from shared.models.pool import Pool
 from shared.models.store import Store
 from shared.models.wanted import wanted_files
 from shared.runner import Runner
@@ -35,9 +34,8 @@ def served() -> Iterator[HubServer]:
 def runner(tmp_path: Path, served: HubServer) -> Iterator[Runner]:
     listed = tmp_path / "models.json"
     listed.write_text(json.dumps([{"pipeline": "meet", "model_id": MODEL}]))
-    runner = Runner(Settings(models=listed, device="cpu"), handlers.Folders(HANDLERS))
-    runner.store = Store(tmp_path / "volume", volumes=(), hub_url=served.url)
-    runner.pool = Pool(runner.device, on_change=runner.store.loaded)
+    store = Store(tmp_path / "volume", volumes=(), hub_url=served.url)
+    runner = Runner(Settings(models=listed, device="cpu"), handlers.Folders(HANDLERS), store=store)
     yield runner
     runner.lane.close()
     runner.store.close()

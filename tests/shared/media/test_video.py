@@ -62,7 +62,7 @@ def test_is_found_among_the_parameters() -> None:
     assert media_inputs(Asked(video=one, others=[two])) == [one, two]
 
 
-@pytest.mark.parametrize("value", [7, b"bytes", "file:///etc/passwd", ""])
+@pytest.mark.parametrize("value", [7, "file:///etc/passwd", ""])
 def test_refuses_what_is_no_source(value: object) -> None:
     with pytest.raises(ValidationError):
         Asked.model_validate({"video": value})
