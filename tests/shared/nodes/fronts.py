@@ -1,6 +1,7 @@
 """Workers whose models are on nodes."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,12 @@ WAIT_S = 30
 KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 
 
-def front(folder: Path, *urls: str, pipeline: str = "draw", clock: Clock | None = None, **entry: Any) -> Runner:
+def front(folder: Path, *urls: str, pipeline: str = "draw", clock: Clock = time.monotonic, **entry: Any) -> Runner:
     """A runner with one model, on these nodes; time passes for the nodes' back-off when the clock says so."""
     file = folder / "models.json"
     file.write_text(json.dumps([{"pipeline": pipeline, "model_id": MODEL, "url": list(urls), **entry}]))
     settings = Settings(models=file, handlers=PIPELINES, receipt_key=SecretStr(KEY))
-    return Runner(settings, handlers.Folders(PIPELINES), **({"clock": clock} if clock else {}))
+    return Runner(settings, handlers.Folders(PIPELINES), clock=clock)
 
 
 def run(runner: Runner, job_id: str = "job", **job_input: Any) -> dict[str, Any]:
