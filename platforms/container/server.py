@@ -15,6 +15,7 @@ from fastapi import FastAPI
 import handlers
 from platforms.container.app import container_app
 from platforms.container.health import Health, version_of
+from platforms.container.memory import keep_freed_memory
 from platforms.container.performer import RunnerPerformer
 from platforms.container.warming import Warming
 from shared import logs
@@ -45,6 +46,7 @@ def serve(settings: Settings, host: str, port: int) -> int:
     is_open, as_asked = _check_address(settings, host), settings.pipeline
     if as_asked == llm.NAME:
         settings = settings.model_copy(update={"pipeline": llm.PIPELINE})
+    keep_freed_memory()
     runner = Runner(settings, handlers.Folders(settings.handlers))
     try:
         listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
