@@ -8,10 +8,9 @@ from typing import Any
 from pydantic import SecretStr
 
 import handlers
-from shared.job import Job
+from shared.job import Clock, Job
 from shared.runner import Runner
 from shared.settings import Settings
-from tests.clock import Clock
 from tests.shared.nodes.stand_in import MODEL
 
 PIPELINES = Path(__file__).parent / "pipelines"
