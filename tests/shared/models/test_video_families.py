@@ -1,6 +1,7 @@
 """Which family a checkpoint is of, and what each family takes; the published sizes, without any weights."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,15 @@ import diffusers
 import pytest
 import torch
 import transformers
+from pydantic import TypeAdapter
 
 from handlers.image_to_video import ImageToVideoParams
 from shared.errors import InvalidInput, ModelUnavailable
-from shared.models.catalog import BUILT_IN, read
+from shared.models.catalog import BUILT_IN, Entry, read
 from shared.models.video_families import BY_MOTION, BY_PROMPT, FAMILIES, family_of
 from shared.schemas import ModelSource
 
+PAGE = Path(__file__).parents[3] / "docs" / "image-to-video.md"
 models: Any = diffusers  # it is not typed
 encoders: Any = transformers
 UMT5 = {"vocab_size": 256_384, "d_model": 4096, "d_kv": 64, "d_ff": 10_240, "num_layers": 24, "num_heads": 64}
@@ -138,6 +141,12 @@ def test_the_listed_memory_holds_the_published_networks(
             for make in makes
         )
     assert weights / 1e9 == pytest.approx(gigabytes, rel=5e-3)
-    (listed,) = [entry for entry in read(BUILT_IN) if entry.model_id == model_id]
+    (listed,) = [entry for entry in (*read(BUILT_IN), *of_the_page()) if entry.model_id == model_id]
     assert listed.gpu_memory_gb is not None
     assert gigabytes * 1.2 < listed.gpu_memory_gb < gigabytes * 2
+
+
+def of_the_page() -> list[Entry]:
+    """The entries that the page gives for a models.json of one's own."""
+    (block,) = re.findall(r"```json\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    return TypeAdapter(list[Entry]).validate_json(block)
