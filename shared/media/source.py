@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -34,7 +35,7 @@ class MediaLimits:
     max_seconds: float
 
 
-class MediaInput:
+class MediaInput(ABC):
     """A parameter that takes a file.
 
     Validation does no I/O. The runner calls `load` once, before the device is taken. The content never shows in
@@ -72,30 +73,30 @@ class MediaInput:
         return cls.__new__(cls)
 
     @property
+    @abstractmethod
     def truncated(self) -> bool:
         """Whether the file was found to end too soon."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def pixels(self) -> int:
         """What it holds decoded, after `load`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _take(self, source: Any) -> None:
         """Keep what a handler passes, and what a receipt may hold of it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _decode(self, data: bytes, limits: MediaLimits) -> None:
         """Keep what the file holds.
 
         Raises:
             InvalidInput, MediaTooLarge: it is no such file, or larger than the limits.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def _shape(self) -> str:
         """What `repr` says of it once it is loaded."""
-        raise NotImplementedError
 
     def load(self, fetcher: Fetcher, limits: MediaLimits, *, keep: bool = False) -> None:
         """Fetch and decode; nothing the second time. With `keep`, `file` has the bytes afterwards.
@@ -117,9 +118,9 @@ class MediaInput:
         self._data = data if keep else None
         self._is_loaded = True
 
+    @abstractmethod
     def file(self) -> bytes:
         """The file as it was sent, of one that was loaded to be kept; else one without loss of what it shows."""
-        raise NotImplementedError
 
     def as_record(self) -> dict[str, Any]:
         """What a receipt may hold, after `load`: hash and size of the file, or the hash of what a handler passed."""

@@ -3,9 +3,12 @@
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from shared import logs
 from shared.job import Clock
+from shared.media.exchange import Deadline
+from shared.nodes.calling import Grip, call, read_body, read_json
 from shared.nodes.node import Address, Node
 from shared.nodes.report import Report
 
@@ -84,3 +87,18 @@ class Asking:
             self.refresh(busy)
             for cut in cuts:
                 cut()
+
+
+def put(address: Address, path: str, within_s: float, read: Callable[[Any], Report]) -> Report | None:
+    """What a node answers to one question; None where that cannot be read.
+
+    Raises:
+        Unheard: it says nothing.
+    """
+    with Grip() as grip, call("GET", address, path, grip=grip, deadline=Deadline(within_s)) as response:
+        if response.status != 200:
+            return None
+        try:
+            return read(read_json(read_body(response)))
+        except ValueError:
+            return None

@@ -11,6 +11,7 @@ from shared.jobs.terms import JOB_ID, TIMEOUT, Terms
 from shared.media.exchange import Deadline
 from shared.nodes import answer, verdicts
 from shared.nodes.answer import Answer
+from shared.nodes.asking import put
 from shared.nodes.calling import BLOCK_BYTES, Grip, Unheard, call, read_body, read_json
 from shared.nodes.node import Address
 from shared.nodes.report import Report
@@ -30,13 +31,7 @@ def ask(address: Address) -> Report | None:
     Raises:
         Unheard: it says nothing.
     """
-    with Grip() as grip, call("GET", address, "/capabilities", grip=grip, deadline=Deadline(ASK_S)) as response:
-        if response.status != 200:
-            return None
-        try:
-            return Report.of_container(read_json(read_body(response)))
-        except ValueError:
-            return None
+    return put(address, "/capabilities", ASK_S, Report.of_container)
 
 
 def run(address: Address, plan: Plan, told: Listener, terms: Terms, grip: Grip, deadline: Deadline) -> Answer:
@@ -74,7 +69,7 @@ def has_stopped(address: Address, job_id: str) -> bool:
     except Unheard:
         return False
     detail = told.get("detail") if isinstance(told, dict) else None
-    is_over = response.status == 404 and isinstance(detail, dict) and detail.get("code") == "not_found"
+    is_over = isinstance(detail, dict) and detail.get("code") == "not_found"
     return response.status == 200 or is_over
 
 

@@ -14,10 +14,9 @@ from shared.jobs.backend import ENDED
 from shared.jobs.client import Client
 from shared.jobs.failures import failure_of_job
 from shared.jobs.submission import EXECUTION_TIMEOUT_MS
-from shared.media.exchange import Deadline
 from shared.nodes import answer, verdicts
 from shared.nodes.answer import Answer, Download
-from shared.nodes.calling import Grip, call, read_body, read_json
+from shared.nodes.asking import put
 from shared.nodes.node import Address
 from shared.nodes.report import Report
 from shared.nodes.request import job_input
@@ -39,13 +38,7 @@ def ask(address: Address) -> Report | None:
     Raises:
         Unheard: it says nothing.
     """
-    with Grip() as grip, call("GET", address, "/health", grip=grip, deadline=Deadline(ASK_S)) as response:
-        if response.status != 200:
-            return None
-        try:
-            return Report.of_endpoint(read_json(read_body(response)))
-        except ValueError:
-            return None
+    return put(address, "/health", ASK_S, Report.of_endpoint)
 
 
 def run(address: Address, job: Job, plan: Plan, told: Listener, fetch: Download, timeout_s: float) -> Answer:

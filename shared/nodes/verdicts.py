@@ -57,7 +57,7 @@ def of_response(status: int, answer: Any, headers: Mapping[str, str]) -> JobErro
         return _invalid(detail)
     if not isinstance(detail, dict) or not detail.get("code"):  # what a proxy says for it, or who else is there
         return Declined(InsufficientCapacity(f"a node answered HTTP {status}; submit the job again later"))
-    if status == 400:  # a model of another node
+    if status == 400 and detail["code"] == InvalidInput.code:  # a model of another node
         return Declined(ModelUnavailable("a node does not serve the model that models.json says it has"))
     return of_detail(detail, _seconds(headers))
 

@@ -10,7 +10,16 @@ from typing import Any
 
 import pytest
 
-from shared.errors import Cancelled, DeadlineExceeded, InsufficientCapacity, Internal, InvalidInput, JobError, Stopped
+from shared.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    InsufficientCapacity,
+    Internal,
+    InvalidInput,
+    JobError,
+    MediaTooLarge,
+    Stopped,
+)
 from shared.job import Job
 from shared.media.source import data_url
 from shared.receipts import verify
@@ -123,6 +132,7 @@ ELSEWHERE = {
     "no such route": Answer(404, {"detail": "Not Found"}),
     "another model": refused(400, "invalid_input"),
     "smaller limits": refused(413, "media_too_large"),
+    "full, by Livepeer's statuses": refused(500, "queue_full"),
     "loops": Answer(307, headers={"Location": "/draw"}),
 }
 
@@ -152,6 +162,11 @@ def test_what_ended_the_job_itself_is_not_tried_again(
     with StandIn(answer, about=WARM) as first, StandIn() as second, pytest.raises(ending):
         run(front(tmp_path, first.url, second.url))
     assert second.posts() == []
+
+
+def test_a_code_counts_more_than_the_status_by_which_livepeers_node_is_told(tmp_path: Path) -> None:
+    with StandIn(refused(400, "media_too_large")) as node, pytest.raises(MediaTooLarge):
+        run(front(tmp_path, node.url))
 
 
 def test_what_a_node_finds_wrong_is_told_field_by_field(tmp_path: Path) -> None:
