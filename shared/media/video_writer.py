@@ -28,6 +28,7 @@ from shared.media.encoding import (
     padding,
 )
 from shared.media.frames import Pixels
+from shared.media.scheduling import ordinary_scheduling
 from shared.media.sizes import in_words
 from shared.media.video_file import VideoFile
 
@@ -170,7 +171,8 @@ class VideoWriter:
             source = audio.audio() if audio and self.encoding.format != "gif" else None
             if source:
                 self._track = AudioTrack(self._container, source, self.encoding.format)
-            self._container.start_encoding()
+            with ordinary_scheduling():
+                self._container.start_encoding()
         except OSError as exc:
             _blame_disk(exc)
             raise
