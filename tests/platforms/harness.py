@@ -1,5 +1,6 @@
 """A real endpoint on loopback with a clock to turn, and the hands of a worker."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -82,6 +83,10 @@ class Endpoint:
     def tick(self) -> None:
         """Do now what the server does ten times a second."""
         self.server.call(self.desk.tick)
+
+    def tasks(self) -> int:
+        """How many requests and other tasks the server is at."""
+        return int(self.server.call(lambda: len(asyncio.all_tasks())))
 
     def call(self, method: str, path: str, **kwargs: Any) -> requests.Response:
         """A client's request."""

@@ -12,7 +12,7 @@ import requests
 from platforms.local.store import Store
 from shared.errors import DeliveryFailed, Internal
 from shared.jobs.client import Client
-from tests.platforms.harness import KEY, Endpoint
+from tests.platforms.harness import KEY, Endpoint, until
 
 
 def piece(endpoint: Endpoint, job_id: str, text: str, worker: str = "w1") -> None:
@@ -60,8 +60,10 @@ def test_stream_holds_until_there_is_a_piece(endpoint: Endpoint) -> None:
 def test_a_reader_that_has_gone_drains_nothing(endpoint: Endpoint) -> None:
     job_id = endpoint.submit()
     endpoint.take()
+    before = endpoint.tasks()
     with pytest.raises(requests.ReadTimeout):
         requests.get(f"{endpoint.url}/stream/{job_id}?wait=60000", headers={"Authorization": KEY}, timeout=0.3)
+    until(lambda: endpoint.tasks() <= before)  # the server has seen it go
     endpoint.piece(job_id, b'{"output":"a"}')
     assert len(endpoint.call("GET", f"stream/{job_id}").json()["stream"]) == 1
 
