@@ -158,6 +158,7 @@ def expected_bytes(params: FrameInterpolationParams, on_frame: Callable[[], None
 handler = Handler(
     params=FrameInterpolationParams,
     load=load,
+    to_device=Interpolator.to_device,
     run=run,
     output=lambda params: "video",
     check=check,

@@ -55,4 +55,4 @@ def fit(image: Image, width: int | None, height: int | None) -> Image:
     return image if image.size == size else image.resize(size)
 
 
-handler = Handler(params=ImageToImageParams, load=load, run=run)
+handler = Handler(params=ImageToImageParams, load=load, to_device=Diffusion.to_device, run=run)

@@ -135,6 +135,11 @@ def load(source: ModelSource, device: "Device") -> "ImageToVideo | PromptedVideo
     return animator.load(source, family, device)
 
 
+def to_device(model: "ImageToVideo | PromptedVideo", device: "Device") -> "ImageToVideo | PromptedVideo":
+    """The model, which was read for such a device, on it."""
+    return model.to_device(device)
+
+
 def run(model: "ImageToVideo | PromptedVideo", params: ImageToVideoParams, ctx: Context) -> None:
     """Denoise all frames together, decode them piece by piece, draw others between them where that is asked."""
     given, steps = params.model_fields_set, params.num_inference_steps
@@ -203,6 +208,7 @@ def validate(params: ImageToVideoParams, planning: Planning) -> None:
 handler = Handler(
     params=ImageToVideoParams,
     load=load,
+    to_device=to_device,
     run=run,
     validate=validate,
     output=lambda params: "image" if params.output == "frames" else "video",

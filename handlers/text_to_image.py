@@ -22,6 +22,7 @@ def run(model: Diffusion, params: TextToImageParams, ctx: Context) -> None:
 handler = Handler(
     params=TextToImageParams,
     load=load,
+    to_device=Diffusion.to_device,
     run=run,
     warmup={"prompt": "a red circle on a blue background", "num_inference_steps": 1},
 )

@@ -83,6 +83,11 @@ def load(source: ModelSource, device: "Device") -> "Upscaler | DiffusionUpscaler
     )
 
 
+def to_device(model: "Upscaler | DiffusionUpscaler", device: "Device") -> "Upscaler | DiffusionUpscaler":
+    """The model, which was read for such a device, on it."""
+    return model.to_device(device)
+
+
 def run(model: "Upscaler | DiffusionUpscaler", params: UpscaleParams, ctx: Context) -> None:
     """Enlarge the image, or the video batch by batch while its frames are read and written."""
     check(params)
@@ -206,6 +211,7 @@ def _foretold(params: UpscaleParams, scale: float, on_frame: Callable[[], None])
 handler = Handler(
     params=UpscaleParams,
     load=load,
+    to_device=to_device,
     run=run,
     warmup={"image": Image.new("RGB", (64, 64))},
     output=lambda params: "video" if params.video else "image",

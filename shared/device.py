@@ -5,6 +5,8 @@ import gc
 import os
 import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -38,18 +40,25 @@ RUIN_BY_MESSAGE: tuple[tuple[str, Ruin], ...] = (
 class Device:
     """Where models run, and in which precision: half on CUDA, single elsewhere.
 
-    Without `torch`, what is measured is this process's own memory.
+    Without `torch`, what is measured is this process's own memory. `bound_for` is the kind of another device, to
+    which the models read on this one will be moved; nothing here asks whether it is there.
     """
 
     kind: Kind
     torch: bool = True
+    bound_for: Kind | None = None
+
+    @property
+    def runs_on(self) -> Kind:
+        """The kind of device that its models are to run on, by which their files and their precision are chosen."""
+        return self.bound_for or self.kind
 
     @property
     def dtype(self) -> Any:
         """torch.float16 or torch.float32."""
         import torch
 
-        return torch.float16 if self.kind == "cuda" else torch.float32
+        return torch.float16 if self.runs_on == "cuda" else torch.float32
 
     def memory_used(self) -> int:
         """Bytes held now: allocated on the card, or resident in the process."""
@@ -134,11 +143,27 @@ def works(device: Device) -> None:
         raise RuntimeError(f"a product of ones on {device.kind} came to {total}, not {64**3}")
 
 
+@contextmanager
+def expecting(kind: Kind) -> Iterator[None]:
+    """Within the block, libraries that ask torch for a card hear that there is one if it is the kind to come.
+
+    diffusers asks when it is imported, and CUDA, once asked on a machine without a card, finds none for ever after.
+    """
+    import torch
+
+    asks = torch.cuda.is_available
+    torch.cuda.is_available = lambda: kind == "cuda"
+    try:
+        yield
+    finally:
+        torch.cuda.is_available = asks
+
+
 def free_memory() -> None:
     """Give back what no live object holds."""
     gc.collect()
     torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
+    if torch is not None and torch.cuda.is_initialized():  # unlike is_available, it does not look for a card
         torch.cuda.empty_cache()
 
 

@@ -45,17 +45,25 @@ class Lane:
         self._closed = False
         self.broken = False
         self._threads: list[threading.Thread] = []
-        self.widen(slots)
+        self._slots = slots
 
     @property
     def slots(self) -> int:
         """How many jobs run at once."""
-        return len(self._threads)
+        return self._slots
 
     def widen(self, slots: int) -> None:
         """Run that many jobs at once from now on; never fewer than before."""
         with self._changed:
-            names = [f"lane-{n}" for n in range(len(self._threads), slots)]
+            self._slots = max(self._slots, slots)
+            is_started = bool(self._threads)
+        if is_started:
+            self._start()
+
+    def _start(self) -> None:
+        """The threads, once there is work: a copy of a process that had none yet would lack them."""
+        with self._changed:
+            names = [f"lane-{n}" for n in range(len(self._threads), self._slots)]
             new = [threading.Thread(target=self._serve, name=name, daemon=True) for name in names]
             self._threads += new
         for thread in new:
@@ -81,6 +89,8 @@ class Lane:
         with self._changed:
             self._waiting.append(task)
             self._changed.notify()
+        if len(self._threads) < self._slots:
+            self._start()
         job.cancel.on_cancel(task.drop)
         return future
 

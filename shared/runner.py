@@ -9,8 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
+from shared import ahead, logs, receipts, results
 from shared import device as devices
-from shared import logs, receipts, results
 from shared.backlog import Backlog
 from shared.context import JobContext
 from shared.errors import (
@@ -71,6 +71,8 @@ class Runner:
         self._device: devices.Device | None = None
         self.starting = JobMetrics(clock)
         self._cold_starts: list[dict[str, Any]] = []  # one at most, for the first job to take
+        self._ahead = ahead.Ahead()
+        self._placed: list[dict[str, Any]] = []  # what models that were read ahead tell, until `warm` does
         self._preparation = _preparation(settings, self.store)
         self._outgoing = self._preparation.outgoing
         self.forwarder = Forwarder.of_entries(self.planner.remote, settings.job_timeout_s, clock)
@@ -122,12 +124,32 @@ class Runner:
             kind = devices.pick(self.settings.device, torch_free=True).kind
             readahead.begin(readahead.weights(path, half=kind != "cpu"))
 
+    @property
+    def _warm_entries(self) -> list[tuple[Entry, Handler]]:
+        return [(entry, self.registry.get(entry.pipeline)) for entry in self.planner.catalog.local if entry.warm]
+
+    def load_ahead(self, kind: devices.Kind) -> None:
+        """Before there is a device: read the warm models on the CPU, for one of that kind.
+
+        For a memory snapshot of this process, in whose copies `place_ahead` comes first. It asks nothing of CUDA,
+        which would remember that there is no card; what cannot be read is left for `warm`.
+        """
+        self._ahead.read(self._warm_entries, self.store.find, kind)
+
+    def place_ahead(self) -> None:
+        """In a copy of a snapshot, before `warm`: seed anew, and move what was read ahead to the device."""
+        ahead.reseed()
+        begun = self.starting.clock()
+        self._placed = self.lane.run(Job("restore", {}), partial(self._ahead.place, self.pool, self.device))
+        self.starting.add("place", self.starting.clock() - begun)
+
     def warm(self) -> None:
         """Load the catalog's warm models and run each once, then keep the collector off all that is there."""
         gc.disable()
         try:
             begun = self.starting.clock()
-            loading = [self._warm(e, self.registry.get(e.pipeline)) for e in self.planner.catalog.local if e.warm]
+            loading = [*self._placed, *(self._warm(*warm) for warm in self._warm_entries)]
+            self._placed = []
             self.starting.add("warm", self.starting.clock() - begun)
         finally:
             # not collected first: what a start leaves are 7 MB, and to find them takes 0.3 s
@@ -153,10 +175,11 @@ class Runner:
 
     def _loaded(self, load: Load, source: ModelSource) -> dict[str, Any] | None:
         """Load a model without running it; on the lane's thread."""
+        is_cold = not self.pool.holds(load, source)
         with self.pool.acquire(load, source) as model:
             self._widen(model)
             logs.stage("loaded", "warm-up", model=source.model_id)
-            return getattr(model, "loading", None)
+            return getattr(model, "loading", None) if is_cold else None
 
     def warm_model(self, pipeline: str, model_id: str | None) -> "Future[None]":
         """Load a model ahead of its first job, and run it once; the future ends when that is done, or in an Ending.
@@ -271,7 +294,7 @@ class Runner:
         metrics, started_at = context.metrics, time.time()
         if job.deadline is None:  # a second attempt, after out of memory, has waited no longer and gets no more time
             metrics.add("queue", job.clock() - queued_at)
-            job.start_clock(self.settings.job_timeout_s)
+            job.start_clock((plan.entry and plan.entry.timeout_s) or self.settings.job_timeout_s)
         self.backlog.started(job.id)
         with contextlib.suppress(IndexError):  # another job has told of it, perhaps this moment
             metrics.note(cold_start=self._cold_starts.pop())
@@ -336,7 +359,7 @@ class Runner:
                 outputs=outputs,
                 steps=(context.written.usage or {}).get("completion_tokens", context.steps_done),
                 times=times,
-                worker=self.settings.runpod_pod_id,
+                worker=self.settings.worker_id,
                 image_digest=self.settings.image_digest,
                 software=results.software(torch=plan.needs_torch),
                 within=context.nested,

@@ -213,7 +213,9 @@ class Handler:
     """A pipeline, declared: the last line of a handler file.
 
     `load(source, device)` returns the model ready on the device; None for a pipeline without a model. Handlers that
-    name the same function share the warm model. `warmup` holds parameters for one small run after loading.
+    name the same function share the warm model. `to_device(model, device)` moves a model there that `load` read on
+    the CPU for a device of that kind (`Device.bound_for`), without asking for one; where it is None, the model is
+    loaded once the device is there. `warmup` holds parameters for one small run after loading.
     `validate(params, planning)` may check more than pydantic can, before anything runs, and plan what the run is to
     call. `output` says what a run makes; `chains`, that jobs name the pipelines which it runs.
     `check(params)` judges what was fetched, before the job has the device; `expected_bytes(params, between)`
@@ -229,6 +231,7 @@ class Handler:
     params: type[Params]
     run: Run
     load: "Callable[[ModelSource, Device], Any] | None" = None
+    to_device: "Callable[[Any, Device], Any] | None" = None
     stream: bool = False
     warmup: dict[str, Any] | None = None
     validate: "Callable[[Any, Planning], None] | None" = None

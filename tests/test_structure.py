@@ -64,7 +64,7 @@ LAYERS = [
     "results nested",
     "nodes",
     "outgoing",
-    "preparation",
+    "preparation ahead",
     "nesting",
     "runner",
     "readiness",

@@ -4,14 +4,14 @@ import inspect
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from shared import logs
 from shared.device import classify
 from shared.errors import InvalidInput, JobError, ModelUnavailable
-from shared.models import pickles, readahead, safetensors_header, single_file
+from shared.models import pickles, placing, readahead, safetensors_header, single_file
 from shared.models.stages import Stages
 from shared.schemas import Context, ModelSource
 
@@ -117,6 +117,10 @@ class Diffusion:
         """Whether the checkpoint brings a checker of its own."""
         return self.parts.get("safety_checker") is not None
 
+    def to_device(self, device: "Device") -> Self:
+        """The checkpoint, which was read for such a device, on it."""
+        return replace(self, device=device, loading=placing.move(self.parts.values(), device))
+
     def split_prompt(self, field_name: str, text: str) -> dict[str, str]:
         """`a | b` as the arguments prompt and prompt_2, where the model has an encoder for each."""
         if self.family.prompts == 1:
@@ -178,7 +182,7 @@ def read(source: ModelSource, class_name: str, device: "Device") -> tuple[Any, d
     """
     stages = Stages()
     pickled = _checked(source)
-    files = readahead.weights(source.path, half=device.kind != "cpu")
+    files = readahead.weights(source.path, half=device.runs_on != "cpu")
     readahead.begin(files)
     with stages.measure("imports"):
         _import(class_name)
@@ -191,6 +195,8 @@ def read(source: ModelSource, class_name: str, device: "Device") -> tuple[Any, d
             pipe = _read(source, class_name, device, use_safetensors=None if pickled else True)
         with stages.measure("to_device"):
             pipe = pipe.to(device.kind)
+            if device.bound_for:
+                placing.keep(pipe.components.values())
     except JobError:
         raise
     except Exception as exc:
@@ -236,7 +242,7 @@ def _read(source: ModelSource, class_name: str, device: "Device", *, use_safeten
     return getattr(diffusers, class_name).from_pretrained(
         source.path,
         dtype=device.dtype,
-        variant=variant([f.name for f in source.path.glob("*/*.safetensors")], device.kind),
+        variant=variant([f.name for f in source.path.glob("*/*.safetensors")], device.runs_on),
         use_safetensors=use_safetensors,  # None: pickles where there are none, with torch's `weights_only`
         local_files_only=True,
         # from the file to the card, without a copy in this machine's memory

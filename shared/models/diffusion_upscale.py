@@ -1,12 +1,13 @@
 """The Stable Diffusion x4 upscaler, which draws a picture anew at four times its size, as a prompt says."""
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from PIL import Image
 
 from shared.errors import InvalidInput, ModelUnavailable
+from shared.models import placing
 from shared.models.diffusion import class_of, generators, read
 from shared.models.single_file import INDEX
 from shared.schemas import Context, ModelSource
@@ -35,6 +36,10 @@ class DiffusionUpscaler:
     def has_safety_checker(self) -> bool:
         """Whether the checkpoint brings a checker of its own."""
         return self.parts.get("safety_checker") is not None
+
+    def to_device(self, device: "Device") -> Self:
+        """The checkpoint, which was read for such a device, on it."""
+        return replace(self, loading=placing.move(self.parts.values(), device))
 
     def enlarge(
         self, image: Image.Image, seed: int, ctx: Context, *, scale: float | None, safety_check: bool, **told: Any

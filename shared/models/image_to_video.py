@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from shared.errors import InvalidInput, ModelUnavailable
 from shared.media.frames import Pixels
+from shared.models import placing
 from shared.models.diffusion import class_of, generators, read
 from shared.models.video_families import FAMILIES, VideoFamily
 from shared.schemas import Context, ModelSource
@@ -47,6 +48,10 @@ class ImageToVideo:
         """What the sides of its frames must be multiples of: its networks halve them again and again."""
         halvings = sum(len(self.parts[name].config.block_out_channels) - 1 for name in ("vae", "unet"))
         return 1 << halvings
+
+    def to_device(self, device: "Device") -> Self:
+        """The checkpoint, which was read for such a device, on it."""
+        return replace(self, device=device, loading=placing.move(self.parts.values(), device))
 
     def frames_at_once(self, width: int, height: int) -> int:
         """How many frames are decoded at once, by the device's free memory.

@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from shared.device import classify, free_memory
 from shared.media.frames import Pixels
-from shared.models import film_weights
+from shared.models import film_weights, placing
 from shared.models.seams import tiles
+from shared.models.stages import Stages
 from shared.schemas import ModelSource
 
 if TYPE_CHECKING:
@@ -32,11 +33,27 @@ CONTEXT = 96  # pixels that neighbouring tiles share on each side: what moves fu
 class Interpolator:
     """FILM, warm on its device. Frames of more pixels than fit at once are drawn in tiles."""
 
-    def __init__(self, film: "FILM", device: "Device", *, most_pixels: int | None = None) -> None:
-        """Args: `film` lies on the device; `most_pixels` are drawn at once, by its free memory if not given."""
+    def __init__(
+        self,
+        film: "FILM",
+        device: "Device",
+        *,
+        most_pixels: int | None = None,
+        loading: dict[str, Any] | None = None,
+    ) -> None:
+        """Args: `film` lies on the device; `most_pixels` are drawn at once, by its free memory if not given.
+
+        `loading` is what loading it took, seconds by stage.
+        """
         self.film = film
         self.device = device
+        self.loading = loading or {}
         self._most_pixels = most_pixels
+
+    def to_device(self, device: "Device") -> Self:
+        """The network, which was read for such a device, on it."""
+        loading = placing.move([self.film], device)
+        return type(self)(self.film, device, most_pixels=self._most_pixels, loading=loading)
 
     def most_pixels(self) -> int:
         """How many pixels can be drawn at once now."""
@@ -200,7 +217,7 @@ def _memory_format(device: "Device") -> "torch.memory_format":
     """Channels last where tensor cores want them."""
     import torch
 
-    return torch.channels_last if device.kind == "cuda" else torch.contiguous_format
+    return torch.channels_last if device.runs_on == "cuda" else torch.contiguous_format
 
 
 def load(source: ModelSource, device: "Device") -> Interpolator:
@@ -209,6 +226,12 @@ def load(source: ModelSource, device: "Device") -> Interpolator:
     Raises:
         ModelUnavailable: there are no weights of FILM, or a pickle that the catalog does not allow.
     """
-    film = film_weights.load(source)
-    film.to(device=device.kind, dtype=device.dtype, memory_format=_memory_format(device))  # type: ignore[call-overload]
-    return Interpolator(film, device)
+    stages = Stages()
+    with stages.measure("files"):
+        film = film_weights.load(source)
+    layout = _memory_format(device)
+    with stages.measure("to_device"):
+        film.to(device=device.kind, dtype=device.dtype, memory_format=layout)  # type: ignore[call-overload]
+        if device.bound_for:
+            placing.keep([film])
+    return Interpolator(film, device, loading=stages.seconds)

@@ -5,6 +5,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from shared.device import Device, free_memory
@@ -66,9 +67,7 @@ class Pool:
         with self._lock:
             self._wait_for_turn(key, source, check)
             if key not in self._warm:
-                self._make_room(source)
-                self._warm[key] = self._load(load, source)
-                self._tell()
+                self._take_in(key, source, partial(load, source))
             self._warm.move_to_end(key)
             warm = self._warm[key]
             warm.leases[threading.get_ident()] += 1
@@ -78,6 +77,20 @@ class Pool:
             with self._lock:
                 warm.leases[threading.get_ident()] -= 1
                 self._lock.notify_all()
+
+    def place(self, load: Load, source: ModelSource, to_device: Callable[[Device], Any]) -> Any:
+        """Take in, and return, a model that `load` read before there was a device; `to_device` moves it there.
+
+        From then on it is as warm as one that `acquire` has loaded.
+        """
+        with self._lock:
+            return self._take_in((load, source.model_id, source.revision), source, to_device)
+
+    def _take_in(self, key: Key, source: ModelSource, ready: Callable[[Device], Any]) -> Any:
+        self._make_room(source)
+        warm = self._warm[key] = self._measured(ready, source)
+        self._tell()
+        return warm.model
 
     def _wait_for_turn(self, key: Key, source: ModelSource, check: Callable[[], None]) -> None:
         """Wait until the model is warm or there is room for it: first come first served, or some would wait for ever.
@@ -135,10 +148,10 @@ class Pool:
             free_memory()
         self._tell()
 
-    def _load(self, load: Load, source: ModelSource) -> _Warm:
+    def _measured(self, ready: Callable[[Device], Any], source: ModelSource) -> _Warm:
         device = self._device()
         before = device.memory_used()
-        model = load(source, device)
+        model = ready(device)
         return _Warm(model, source, max(0, device.memory_used() - before))
 
     def _tell(self) -> None:

@@ -3,12 +3,13 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from shared.device import Device
 from shared.errors import InvalidInput
 from shared.media.frames import Pixels
+from shared.models import placing
 from shared.models.diffusion import generators, read
 from shared.models.image_to_video import PREVIEW_CELLS, pixels
 from shared.models.video_families import MOST_FRAMES, VideoFamily
@@ -59,11 +60,15 @@ class PromptedVideo(ABC):
         import torch
 
         halved = device.dtype == torch.float16
-        precise = _WithRange(device.kind, whole=cls.IN_SINGLE) if halved else device
+        precise = _WithRange(device.kind, bound_for=device.bound_for, whole=cls.IN_SINGLE) if halved else device
         pipe, loading = read(source, family.pipeline, precise)
         parts = dict(pipe.components)
         flags = {n: value for n, value in pipe.config.items() if n not in parts and not n.startswith("_")}
         return cls(source, family, parts, flags, device, loading)
+
+    def to_device(self, device: Device) -> Self:
+        """The checkpoint, which was read for such a device, on it."""
+        return replace(self, device=device, loading=placing.move(self.parts.values(), device))
 
     @property
     def num_frames(self) -> int:

@@ -6,6 +6,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 
 FOLDER = ".readers"
@@ -20,13 +21,17 @@ class Readers:
     """What this process reads: held for a job, or loaded on the device."""
 
     def __init__(self, beat_s: float = BEAT_S) -> None:
-        self._name = uuid.uuid4().hex
         self._beat_s = beat_s
         self._held: Counter[Key] = Counter()
         self._loaded: frozenset[Key] = frozenset()
         self._lock = threading.RLock()  # over the files too: what one thread hides, another has not just shown
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
+
+    @cached_property
+    def _name(self) -> str:
+        """Drawn when it is first shown: copies of a process that has read nothing yet are different readers."""
+        return uuid.uuid4().hex
 
     @contextmanager
     def hold(self, repo: Path, commit: str) -> Iterator[None]:

@@ -1,9 +1,9 @@
 """A Real-ESRGAN network, warm on its device, that makes pictures and frames larger."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from PIL import Image, ImageChops, ImageFilter
 
 from shared.errors import InvalidInput, ModelUnavailable
 from shared.media.frames import Pixels
-from shared.models import esrgan_weights, pickles, spandrel_network
+from shared.models import esrgan_weights, pickles, placing, spandrel_network
 from shared.models.esrgan import blend
 from shared.models.esrgan_weights import SUFFIXES, State
 from shared.models.spandrel_network import SpandrelNetwork
@@ -43,6 +43,10 @@ class Upscaler:
     def scale(self) -> int:
         """How many times larger the network itself makes a picture."""
         return int(self.network.scale)
+
+    def to_device(self, device: "Device") -> Self:
+        """The network, which was read for such a device, on it."""
+        return replace(self, device=device, loading=placing.move([self.network], device))
 
     def begin(self, *, scale: float | None, denoise_strength: float | None, tile: int | None) -> "Enlarger":
         """What one job enlarges with; `scale` is the network's own when not given, `tile` a side in pixels.
@@ -83,8 +87,12 @@ def load(source: ModelSource, device: "Device") -> Upscaler:
     dtype = torch.float32 if isinstance(network, SpandrelNetwork) and not network.takes_half else device.dtype
     with stages.measure("to_device"):
         network.to(device=device.kind, dtype=dtype, memory_format=torch.channels_last)
+        if device.bound_for:
+            placing.keep([network])
     # copies, since the network took the tensors themselves, and blends are written into it
     strong = {name: weight.clone() for name, weight in esrgan_weights.modern(state).items()} if weak else {}
+    if device.bound_for:
+        weak = {name: weight.clone() for name, weight in weak.items()}
     return Upscaler(source, network, device, dtype, strong, weak, stages.seconds)
 
 

@@ -11,7 +11,9 @@ import torch
 
 from shared.device import (
     Device,
+    Kind,
     classify,
+    expecting,
     is_lost,
     memory_available,
     peak_rss_bytes,
@@ -88,6 +90,25 @@ def test_auto_is_the_best_device_there_is() -> None:
 
 def test_half_precision_is_for_cuda_only() -> None:
     assert [Device(kind).dtype for kind in ("cuda", "cpu", "mps")] == [torch.float16, torch.float32, torch.float32]
+
+
+def test_what_is_read_for_a_card_has_its_precision_and_counts_this_machines_memory() -> None:
+    ahead = Device("cpu", bound_for="cuda")
+    assert (ahead.dtype, ahead.runs_on) == (torch.float16, "cuda")
+    assert (Device("cpu", bound_for="cpu").dtype, Device("cpu").runs_on) == (torch.float32, "cpu")
+    assert min(ahead.memory_used(), ahead.peak_memory(), ahead.memory_free()) > 0
+    ahead.reset_peak()
+    works(ahead)
+    assert not is_lost(ahead)
+
+
+@pytest.mark.parametrize("kind", ["cuda", "cpu"])
+def test_who_asks_for_a_card_hears_of_the_device_to_come(kind: Kind) -> None:
+    asks = torch.cuda.is_available
+    with pytest.raises(ZeroDivisionError), expecting(kind):
+        assert torch.cuda.is_available() == (kind == "cuda")
+        raise ZeroDivisionError
+    assert torch.cuda.is_available is asks
 
 
 def test_memory_is_counted_and_given_back() -> None:
