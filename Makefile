@@ -9,7 +9,7 @@ endif
 
 .PHONY: setup demo ui test chromium chaos fuzz check bench format docs schemas screenshots image clean
 
-setup: .venv/.ready .venv-ui/.ready
+setup: .venv/.ready .venv-ui/.ready .venv-modal/.ready
 
 .venv/.ready: pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -27,6 +27,13 @@ setup: .venv/.ready .venv-ui/.ready
 	@echo "Installing the web page's environment into .venv-ui: about 60 MB to download."
 	@$(PYTHON) -m venv .venv-ui
 	@.venv-ui/bin/python -m pip install --quiet --disable-pip-version-check -r ui_space/requirements.txt
+	@touch $@
+
+# What deploys to Modal needs no more than Modal's client.
+.venv-modal/.ready: platforms/modal/requirements.txt
+	@echo "Installing Modal's client into .venv-modal: about 20 MB to download."
+	@$(PYTHON) -m venv .venv-modal
+	@.venv-modal/bin/python -m pip install --quiet --disable-pip-version-check -r platforms/modal/requirements.txt
 	@touch $@
 
 demo: setup
@@ -79,4 +86,4 @@ image:
 	  --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) -t pilotlight:$(VERSION) .
 
 clean:
-	rm -rf .venv .venv-ui
+	rm -rf .venv .venv-ui .venv-modal

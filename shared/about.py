@@ -68,7 +68,7 @@ def capabilities(runner: Runner) -> Capabilities:
     """What the worker can run, and how busy it is now; never waits for a disk, a network or the device."""
     return Capabilities(
         version=results.version(),
-        worker=runner.settings.runpod_pod_id,
+        worker=runner.settings.worker_id,
         load=_load(runner),
         capabilities=[Capability(pipeline=name, models=_models(runner, name)) for name in runner.planner.pipelines],
     )

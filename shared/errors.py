@@ -10,6 +10,7 @@ Ending                          code                   HTTP  retryable
 │   ├── MediaTooLarge           media_too_large        413
 │   ├── ResultTooLarge          result_too_large       413
 │   ├── QueueFull               queue_full             429   yes
+│   ├── NotSupported            not_supported          501
 │   ├── Internal                internal               500
 │   │   └── DeviceLost          internal               500   yes
 │   ├── DeliveryFailed          delivery_failed        502   yes
@@ -110,6 +111,13 @@ class QueueFull(JobError):
     code = "queue_full"
     http_status = 429
     retryable = True
+
+
+class NotSupported(JobError):
+    """The platform that keeps the jobs cannot do this."""
+
+    code = "not_supported"
+    http_status = 501
 
 
 class Internal(JobError):

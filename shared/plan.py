@@ -50,15 +50,16 @@ class Plan:
 
 
 class Planner:
-    """Plans jobs against what this worker serves.
+    """Plans jobs against what this worker serves: what its settings list, unless it is given a catalog.
 
     Raises, when it is made:
         NotFound, InvalidInput: the environment names a pipeline or a model that cannot be served.
     """
 
-    def __init__(self, settings: Settings, registry: Registry) -> None:
-        self.catalog = Catalog.from_settings(settings)
-        self._whole_catalog = Catalog.from_settings(settings.model_copy(update={"pipeline": None, "model_id": None}))
+    def __init__(self, settings: Settings, registry: Registry, catalog: Catalog | None = None) -> None:
+        everything = settings.model_copy(update={"pipeline": None, "model_id": None})
+        self.catalog = catalog or Catalog.from_settings(settings)
+        self._whole_catalog = catalog or Catalog.from_settings(everything)
         self._registry = registry
         self._own = settings.pipeline
         self.pipelines = self._served()

@@ -95,6 +95,7 @@ class Settings(BaseModel):
     )
     image_digest: str | None = Field(None, description="Digest of the container image, recorded in receipts.")
     runpod_pod_id: str = Field("local", description="Set by RunPod: this worker's id, recorded in receipts.")
+    modal_task_id: str | None = Field(None, description="Set by Modal: this container's id, recorded in receipts.")
     runpod_webhook_get_job: str | None = Field(
         None, description="Set by RunPod: where jobs are taken; without it the SDK runs in one of its local modes."
     )
@@ -105,6 +106,11 @@ class Settings(BaseModel):
     pilotlight_api_key: SecretStr | None = Field(None, description="Command line and `up`: the endpoint's key.")
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="How much is logged.")
+
+    @property
+    def worker_id(self) -> str:
+        """This worker's id, as its platform calls it."""
+        return self.modal_task_id or self.runpod_pod_id
 
     @field_validator("hf_token")
     @classmethod

@@ -100,7 +100,7 @@ class Telemetry(Collector):
         yield from self._load()
         yield from self._models()
         yield from _of_cards(self._cards.read())
-        worker = {"version": results.version(), "worker": self._runner.settings.runpod_pod_id}
+        worker = {"version": results.version(), "worker": self._runner.settings.worker_id}
         yield InfoMetricFamily("pilotlight_worker", "Which worker this is.", worker)
 
     def _spread(self, pipeline: str, stage: str) -> _Spread:

@@ -1,6 +1,5 @@
 """The life of a job: queued, taken, ended, forgotten."""
 
-import hashlib
 import json
 import shutil
 import uuid
@@ -72,7 +71,7 @@ class Ledger:
         if row is not None and row.expires_at <= self.clock():
             self.delete(row)
             return None
-        if row is not None and row.request_sha256 != _digest(submission):
+        if row is not None and row.request_sha256 != submission.digest():
             raise Conflict("Idempotency-Key: already used for another request; use a new key")
         return row
 
@@ -92,7 +91,7 @@ class Ledger:
             s3_config=json.dumps(submission.s3_config) if submission.s3_config else None,
             webhook=submission.webhook,
             idempotency_key=submission.idempotency_key,
-            request_sha256=_digest(submission),
+            request_sha256=submission.digest(),
         )
         self.store.insert(row, json.dumps(submission.input).encode())
         self.on_queue()
@@ -270,15 +269,3 @@ def _without_preview(progress: bytes) -> bytes:
 def _waits(progress: bytes) -> bool:
     said = json.loads(progress)
     return isinstance(said, dict) and said.get("stage") in ("queued", "downloading")
-
-
-def _digest(submission: Submission) -> str:
-    policy = submission.policy
-    request = [
-        submission.input,
-        submission.webhook,
-        submission.s3_config,
-        policy.execution_timeout_ms,
-        policy.ttl_ms,
-    ]
-    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()

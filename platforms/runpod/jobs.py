@@ -1,7 +1,6 @@
 """The SDK's jobs as the runner's, their ends as the SDK's, and the handler that answers them whole."""
 
 import asyncio
-import json
 import os
 import secrets
 from collections.abc import Callable
@@ -9,9 +8,10 @@ from typing import Any
 
 from platforms.runpod.progress import ProgressSender
 from platforms.runpod.running import Running
-from shared import logs, openai
+from shared import logs
 from shared.errors import ENDINGS, DeviceLost, Ending, Internal, InvalidInput
 from shared.job import Event, Job, Piece
+from shared.jobs.outputs import error_text, wants_events
 from shared.runner import Runner
 
 RUN_LIMIT = 10_000_000 * 98 // 100  # bytes of a posted result; the platform drops what is larger
@@ -38,7 +38,7 @@ class Worker:
         Raises:
             asyncio.CancelledError: the platform stopped the job, and it has left the device.
         """
-        if wants_events(sdk_job):
+        if wants_events(sdk_job.get("input")):
             return _failure(sdk_job, InvalidInput("this worker serves other pipelines too; ask without stream"))
         try:
             outcome = await self.outcome(self.start(sdk_job), sdk_job)
@@ -136,22 +136,6 @@ def hidden(sdk_job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _failure(sdk_job: dict[str, Any], ending: Ending) -> dict[str, Any]:
-    """An ending as the SDK takes it; as JSON in OpenAI's shape for who asked by that API.
-
-    The SDK makes a string of whatever stands under `error`, and of a dictionary Python's own.
-    """
-    text = json.dumps(openai.error(ending)["error"]) if is_openai(sdk_job) else str(ending)
+    """An ending as the SDK takes it: it makes a string of whatever stands under `error`."""
     ruined = {"refresh_worker": True} if isinstance(ending, DeviceLost) else {}
-    return {"error": text.encode(errors="replace").decode(), **ruined}
-
-
-def is_openai(sdk_job: dict[str, Any]) -> bool:
-    """Whether the job came by OpenAI's API."""
-    given = sdk_job.get("input")
-    return isinstance(given, dict) and given.get("openai_route") is not None
-
-
-def wants_events(sdk_job: dict[str, Any]) -> bool:
-    """Whether it is to be answered in server-sent events."""
-    body = sdk_job["input"].get("openai_input") if is_openai(sdk_job) else None
-    return isinstance(body, dict) and body.get("stream") is True
+    return {"error": error_text(sdk_job.get("input"), ending), **ruined}

@@ -1,26 +1,11 @@
 """The handler of a worker whose pipelines all stream: text leaves in pieces while the job runs."""
 
-import json
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
-from platforms.runpod.jobs import Worker, hidden, is_openai, wants_events
-from shared import openai
+from platforms.runpod.jobs import Worker, hidden
+from shared.jobs.outputs import closing, split
 from shared.jobs.pieces import Pieces
-from shared.schemas import Envelope
-
-PIECE_LIMIT = 900_000  # bytes of JSON; the platform refuses pieces over 1 MB
-DETAILS = ("usage", "finish_reason", "metrics", "receipt")
-
-
-def split(text: str) -> Iterator[str]:
-    """The text in parts that the platform carries, each whole characters."""
-    if len(json.dumps({"output": text}, ensure_ascii=False).encode()) <= PIECE_LIMIT:
-        yield text
-        return
-    middle = len(text) // 2
-    yield from split(text[:middle])
-    yield from split(text[middle:])
 
 
 class StreamingHandler:
@@ -45,7 +30,7 @@ class StreamingHandler:
                 began = True
                 for part in split(text):
                     yield part
-            for last in _closing(sdk_job, await self._worker.outcome(running, sdk_job), began=began):
+            for last in closing(sdk_job.get("input"), await self._worker.outcome(running, sdk_job), began=began):
                 yield last
         except Exception:  # noqa: BLE001 logged there, hidden from the caller
             yield hidden(sdk_job)
@@ -58,18 +43,3 @@ class StreamingHandler:
         pieces = [piece async for piece in self.handle(sdk_job)]
         failed = pieces and isinstance(pieces[-1], dict) and "error" in pieces[-1]
         return dict(pieces[-1]) if failed else pieces
-
-
-def _closing(sdk_job: dict[str, Any], outcome: dict[str, Any], *, began: bool) -> Iterator[Any]:
-    """What follows the text: the whole of it where none came in pieces, the details, or the error."""
-    if "error" in outcome:
-        if began and wants_events(sdk_job):
-            yield openai.event({"error": json.loads(outcome["error"])})
-        yield outcome
-    elif "answer" in outcome:
-        yield outcome["answer"]
-    else:
-        if not began:
-            yield from split(outcome["text"])
-        if not is_openai(sdk_job) and Envelope.split(sdk_job["input"])[0].details:
-            yield {name: outcome[name] for name in DETAILS}

@@ -20,14 +20,20 @@ MAX_RECEIPT_HEADER = 8000  # bytes; many clients and proxies refuse a longer hea
 
 def json_answer(result: Mapping[str, Any], job_id: str) -> Response:
     """The result as JSON."""
-    return _Parts(json_parts(result), headers={"X-Job-Id": job_id}, media_type=JSON)
+    return _Parts(json_parts(result), job_id)
 
 
 class _Parts(Response):
-    """An answer whose parts are sent one after the other: joined, a large one would be copied once more."""
+    """JSON whose parts are sent one after the other: joined, a large answer would be copied once more."""
 
-    def __init__(self, parts: list[bytes], headers: dict[str, str], media_type: str) -> None:
-        super().__init__(headers={**headers, "Content-Length": str(sum(map(len, parts)))}, media_type=media_type)
+    def __init__(self, parts: list[bytes], job_id: str) -> None:
+        self.status_code = 200
+        self.background = None
+        self.raw_headers = [
+            (b"x-job-id", job_id.encode()),
+            (b"content-type", JSON.encode()),
+            (b"content-length", b"%d" % sum(map(len, parts))),
+        ]
         self._parts = parts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,20 +84,36 @@ def json_parts(result: Mapping[str, Any]) -> list[bytes]:
 def file_answer(result: Mapping[str, Any], media_type: str, job_id: str) -> Response | None:
     """The result's only file as it is, what belongs to it in headers; None where there is not one of this type."""
     shown = [*result.get("images", ()), *result.get("videos", ())]
-    file = shown[0]["url"] if len(shown) == 1 else None
-    if not isinstance(file, Output) or file.media_type != media_type:
+    made = shown[0] if len(shown) == 1 else None
+    data = _file(made["url"], media_type) if made else None
+    if made is None or data is None:
         return None
     receipt = json.dumps(result["receipt"], separators=(",", ":"))
     headers = {
         "X-Job-Id": job_id,
-        "X-Seed": json.dumps(file.seed),
-        "X-Nsfw": json.dumps(file.nsfw),
+        "X-Seed": json.dumps(made["seed"]),
+        "X-Nsfw": json.dumps(made["nsfw"]),
         "X-Metrics": json.dumps(result["metrics"], separators=(",", ":")),
         "X-Receipt": receipt if len(receipt) <= MAX_RECEIPT_HEADER else "too long for a header; ask for JSON",
         "X-Content-Type-Options": "nosniff",
         "Vary": "Accept",
     }
-    return Response(file.data, headers=headers, media_type=media_type)
+    return Response(data, headers=headers, media_type=media_type)
+
+
+def _file(url: str | Output, media_type: str) -> bytes | None:
+    """The file behind what a result shows, where it is of this type and not elsewhere."""
+    if isinstance(url, Output):
+        return url.data if url.media_type == media_type else None
+    start = f"data:{media_type};base64,"
+    return base64.b64decode(url[len(start) :]) if url.startswith(start) else None
+
+
+def postponed(endpoint: str, job_id: str) -> Response:
+    """A job that goes on without this request: where it can be asked for."""
+    at = f"/v2/{endpoint}/status/{job_id}"
+    body = json.dumps({"id": job_id, "status": "IN_PROGRESS", "url": at})
+    return Response(body, 202, {"Location": at, "X-Job-Id": job_id}, media_type=JSON)
 
 
 def refusal(ending: Ending) -> Response:

@@ -1,5 +1,6 @@
 """What the endpoint's HTTP API asks of whatever keeps the jobs."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,6 +32,12 @@ class Submission:
     webhook: str | None = None
     s3_config: dict[str, Any] | None = None
     idempotency_key: str | None = None
+
+    def digest(self) -> str:
+        """What tells this request from others that give the same idempotency key; hexadecimal."""
+        policy = self.policy
+        request = [self.input, self.webhook, self.s3_config, policy.execution_timeout_ms, policy.ttl_ms]
+        return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,15 @@ from shared.jobs.terms import NO_TERMS, Terms
 OnPiece = Callable[[Piece], None]
 
 
+class Unfinished(Exception):
+    """A platform holds a request no longer: its job goes on, and can be asked for."""
+
+    def __init__(self, endpoint: str, job_id: str) -> None:
+        super().__init__(f"job {job_id} goes on")
+        self.endpoint = endpoint
+        self.job_id = job_id
+
+
 class Performance(Protocol):
     """A job under way."""
 
@@ -20,7 +29,7 @@ class Performance(Protocol):
 
     @property
     def ended(self) -> "asyncio.Future[dict[str, Any]]":
-        """Its result or its Ending, once its place is free again."""
+        """Its result or its Ending, once its place is free again; or Unfinished."""
 
     def stop(self, reason: str) -> None:
         """Stop it unless it has ended; `ended` follows once it has left the device."""

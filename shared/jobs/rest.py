@@ -9,23 +9,23 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from pydantic import TypeAdapter, ValidationError
-from starlette.requests import ClientDisconnect
 
 from shared.errors import ENDINGS
 from shared.jobs import llm
 from shared.jobs.accept import preferred_file
-from shared.jobs.answers import Admitted, file_answer, json_answer, refusal
+from shared.jobs.answers import Admitted, file_answer, json_answer, postponed, refusal
 from shared.jobs.dialect import MP4, dialect_of
 from shared.jobs.direct import Endpoint
 from shared.jobs.document import operation
 from shared.jobs.forms import Fields, Given, read_request
-from shared.jobs.performer import Performance, Performer
+from shared.jobs.performer import Performance, Performer, Unfinished
 from shared.jobs.sse import Events, TextEvents, streamed
 from shared.jobs.terms import terms_of
 from shared.jobs.wire import disconnected
 from shared.schemas import Handler, Params
 
 PATIENT_S = 0.02  # a job that ends sooner needs nobody to watch whether its client is still there
+GONE = "the client hung up"
 _FLAG = TypeAdapter(bool)
 Check = Callable[[Request], Awaitable[None]]
 
@@ -86,6 +86,8 @@ class _Route(ABC):
                 return Admitted(await self._perform(request, given), inside.pop_all())
         except ENDINGS as ending:
             return refusal(ending)
+        except Unfinished as unfinished:
+            return postponed(unfinished.endpoint, unfinished.job_id)
 
     @abstractmethod
     async def _perform(self, request: Request, given: Given) -> Response:
@@ -169,25 +171,24 @@ async def outcome(request: Request, performance: Performance) -> dict[str, Any]:
 
     Raises:
         JobError, Stopped: its ending.
-        ClientDisconnect: nobody waits for it any more.
+        Unfinished: it goes on without this request.
     """
-    ended = performance.ended
+    watch: asyncio.Future[None] | None = None
+
+    def begin_to_watch() -> None:
+        nonlocal watch
+        watch = asyncio.ensure_future(_stop_when_gone(request, performance))
+
+    patience = asyncio.get_running_loop().call_later(PATIENT_S, begin_to_watch)
     try:
-        await asyncio.wait({ended}, timeout=PATIENT_S)
-        if not ended.done():
-            await _until_gone(request, ended)
-        if not ended.done():
-            raise ClientDisconnect
-        return ended.result()
+        return await asyncio.shield(performance.ended)  # which others may be waiting for
     finally:
-        performance.stop("the client hung up")
+        patience.cancel()
+        if watch:
+            watch.cancel()
+        performance.stop(GONE)
 
 
-async def _until_gone(request: Request, ended: "asyncio.Future[dict[str, Any]]") -> None:
-    """Wait for the job's end, or for its client to leave."""
-    gone = asyncio.ensure_future(disconnected(request))
-    events: set[asyncio.Future[Any]] = {ended, gone}
-    try:
-        await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        gone.cancel()
+async def _stop_when_gone(request: Request, performance: Performance) -> None:
+    await disconnected(request)
+    performance.stop(GONE)

@@ -3,13 +3,16 @@
 import json
 import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
+from shared import logs
 from shared.errors import InvalidInput, UnknownModel
 from shared.media.addresses import split_url
+from shared.models.orchestrator import switched_on, translated
 from shared.settings import Settings
 
 TEXT_GENERATION = "text-generation"
@@ -44,6 +47,17 @@ class Entry(BaseModel):
     gpu_memory_gb: float | None = Field(
         None, ge=0, allow_inf_nan=False, description="What it needs on the card, in 10^9 bytes."
     )
+    gpu_type: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9+-]*!?(:[1-8])?$",
+        description="On Modal: the card to rent, in its words (`L40S`, `H100`); by `gpu_memory_gb` when not given.",
+    )
+    timeout_s: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Longest run of one job, counted from its start on the device, in place of `JOB_TIMEOUT_S`.",
+    )
     gpu: int | None = Field(None, ge=0, description="With `up --gpus`: the number of the only card to place it on.")
     idle_s: float = Field(
         300,
@@ -57,11 +71,20 @@ class Entry(BaseModel):
     )
     pixels_per_unit: int = Field(1, ge=1, description="The pixels, or tokens of text, that are one unit.")
     currency: str = Field("wei", pattern="^[A-Za-z]{1,8}$", description="Of the price: `wei`, `eth`, or as `USD`.")
+    gateway: str = Field("", description="In an orchestrator's list; without effect here.")
+    optimization_flags: dict[str, Any] = Field(
+        default_factory=dict, description="In an orchestrator's list; without effect here, which the log says."
+    )
     defaults: dict[str, Any] = Field(default_factory=dict, description="Parameters where a job gives none.")
     url: tuple[str, ...] = Field(
         (), description="Nodes that run it in this worker's place: containers, or endpoints `https://.../v2/{id}`."
     )
     token_env: str | None = Field(None, description="The name of the variable that holds the nodes' token.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_orchestrators_write(cls, given: Any) -> Any:
+        return translated(given) if isinstance(given, dict) else given
 
     @model_validator(mode="before")
     @classmethod
@@ -141,6 +164,8 @@ class Catalog:
         """
         options = _ggml_options(settings)
         entries = [_with_options(e, options) for e in _listed(settings)]
+        for entry in entries:
+            _say_unused(entry.full_id, *switched_on(entry.optimization_flags))
         if settings.pipeline:
             entries = [e for e in entries if e.pipeline == settings.pipeline]
         if settings.model_id:
@@ -204,6 +229,15 @@ def read(path: Path) -> list[Entry]:
         raise InvalidInput(f"{path.name}: {f'entry {where}: ' if where else ''}{first['msg']}") from exc
     except (OSError, ValueError) as exc:  # also bytes that are no UTF-8
         raise InvalidInput(f"{path.name} cannot be read as JSON: {exc.__class__.__name__}") from exc
+
+
+@cache
+def _say_unused(model_id: str, *flags: str) -> None:
+    """Once a process, though its list is read several times."""
+    if flags:
+        logs.logger.warning(
+            "optimization_flags have no effect here: %s", ", ".join(flags), extra={"fields": {"model": model_id}}
+        )
 
 
 def _single(pipeline: str | None, model_id: str) -> Entry:

@@ -28,7 +28,7 @@ def receipt(
         outputs=text or answer.outputs,
         steps=_steps(answer, written),
         times=times,
-        worker=settings.runpod_pod_id,
+        worker=settings.worker_id,
         image_digest=settings.image_digest,
         software={},
         node=answer.as_record(),

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from platforms.runpod import stream
-from platforms.runpod.stream import PIECE_LIMIT, split
 from shared.job import Piece
+from shared.jobs import outputs
+from shared.jobs.outputs import PIECE_LIMIT, split
 from shared.jobs.pieces import Pieces
 
 
@@ -123,7 +123,7 @@ def test_what_fits_is_not_split(text: str) -> None:
 
 @pytest.mark.parametrize("character", ["x", '"', "\n", "\x00", "\u65e5", "\U0001f468"])
 def test_what_does_not_fit_is_split_between_characters(character: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "PIECE_LIMIT", 100)
+    monkeypatch.setattr(outputs, "PIECE_LIMIT", 100)
     text = character * 1000
     parts = list(split(text))
     assert "".join(parts) == text

@@ -1,0 +1,74 @@
+"""The web function's application: the endpoints' API and the synchronous routes, over Modal's calls."""
+
+import time
+from collections.abc import Mapping
+
+from fastapi import APIRouter, Depends, FastAPI
+
+from platforms.modal.backend import Board, Calls, ModalBackend
+from platforms.modal.performer import ModalPerformer
+from platforms.modal.webhooks import Webhooks
+from shared.errors import InvalidInput
+from shared.jobs.api import client_app
+from shared.jobs.auth import requires
+from shared.jobs.cancels import cancel_router
+from shared.jobs.rest import RestRouter
+from shared.models.catalog import BUILT_IN, TEXT_GENERATION, Catalog, Entry, read
+from shared.plan import Planner
+from shared.schemas import Registry
+from shared.settings import Settings
+
+MEDIA = "media"
+
+
+def web_app(settings: Settings, registry: Registry, board: Board, calls: Calls) -> FastAPI:
+    """The application; every route but the probes asks for `AUTH_TOKEN`.
+
+    Raises:
+        InvalidInput: there is no token.
+    """
+    if settings.auth_token is None:
+        raise InvalidInput("AUTH_TOKEN is not set: anybody could spend your money; put it into the secret")
+    token = settings.auth_token.get_secret_value()
+    call_webhook = Webhooks(settings).call
+    backends = {
+        name: ModalBackend(name, planner, board, calls, time.time, call_webhook)
+        for name, planner in planners(settings, registry).items()
+    }
+    homes = {pipeline: backend for backend in backends.values() for pipeline in backend.planner.pipelines}
+    performer = ModalPerformer(homes.__getitem__)
+    check = requires(token)
+    rest = RestRouter(
+        {pipeline: registry.get(pipeline) for pipeline in homes},
+        performer,
+        check=check,
+        max_media_bytes=settings.max_media_bytes,
+        text_model=next((entry.full_id for entry in listed(settings) if _is_text(entry)), ""),
+    )
+    guarded = APIRouter(dependencies=[Depends(check)])
+    guarded.include_router(cancel_router(performer))
+    return client_app(backends, token, routers=(rest, guarded))
+
+
+def planners(settings: Settings, registry: Registry) -> Mapping[str, Planner]:
+    """What each endpoint serves, by its id: text has one of its own, for it leaves in pieces."""
+    text = [entry for entry in listed(settings) if _is_text(entry)]
+    media = [entry for entry in listed(settings) if not _is_text(entry)]
+    return {
+        name: Planner(
+            settings.model_copy(update={"pipeline": pipeline, "model_id": None}),
+            registry,
+            Catalog(entries, allow_any=settings.allow_any_model),
+        )
+        for name, pipeline, entries in ((MEDIA, None, media), (TEXT_GENERATION, TEXT_GENERATION, text))
+        if entries or (name == MEDIA and settings.handlers)
+    }
+
+
+def listed(settings: Settings) -> list[Entry]:
+    """The models that the app serves."""
+    return read(settings.models or BUILT_IN)
+
+
+def _is_text(entry: Entry) -> bool:
+    return entry.pipeline == TEXT_GENERATION
