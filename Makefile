@@ -7,7 +7,7 @@ ifdef TORCH_INDEX_URL
 TORCH_FROM := --extra-index-url $(TORCH_INDEX_URL)
 endif
 
-.PHONY: setup demo ui test chromium chaos fuzz check bench format docs schemas screenshots image clean
+.PHONY: setup demo ui test chromium chaos fuzz slow check bench format docs schemas screenshots image clean
 
 setup: .venv/.ready .venv-ui/.ready .venv-modal/.ready
 
@@ -31,7 +31,7 @@ setup: .venv/.ready .venv-ui/.ready .venv-modal/.ready
 
 # What deploys to Modal needs no more than Modal's client.
 .venv-modal/.ready: platforms/modal/requirements.txt
-	@echo "Installing Modal's client into .venv-modal: about 20 MB to download."
+	@echo "Installing Modal's client into .venv-modal: about 10 MB to download."
 	@$(PYTHON) -m venv .venv-modal
 	@.venv-modal/bin/python -m pip install --quiet --disable-pip-version-check -r platforms/modal/requirements.txt
 	@touch $@
@@ -56,6 +56,9 @@ chaos: setup
 
 fuzz: setup
 	$(BIN)/python -m pytest -m fuzz -s
+
+slow: setup
+	$(BIN)/python -m pytest -m slow -s
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -40,7 +40,7 @@ board = modal.Dict.from_name("pilotlight-jobs", create_if_missing=True)
 # ## Secrets
 #
 # `api-auth-token` is what clients send. The others may be empty: a token of the Hugging Face hub for models with
-# terms, and further settings of docs/environment.md, such as RECEIPT_KEY and BUCKET_ENDPOINT_URL. A deployment makes
+# terms, and further variables of the README's list, such as RECEIPT_KEY and BUCKET_ENDPOINT_URL. A deployment makes
 # them, so that they are attached on every machine alike: Modal refuses a container that has others than its deployer.
 
 token = modal.Secret.from_name("api-auth-token", required_keys=["AUTH_TOKEN"])
