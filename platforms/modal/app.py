@@ -82,6 +82,9 @@ card_image = with_code(
     modal.Image.from_dockerfile(
         ROOT / "Dockerfile-base", context_dir=ROOT, ignore=["*", "!pyproject.toml", "!requirements.lock"]
     )
+    .entrypoint([])  # NVIDIA's prints a page
+    .add_local_file(ROOT / "LICENSE", "/opt/pilotlight/LICENSE", copy=True)
+    .run_commands("pip install --no-deps --no-build-isolation /opt/pilotlight")  # our version, for the receipts
 )
 web_image = with_code(
     modal.Image.debian_slim(python_version="3.12").uv_pip_install(

@@ -116,7 +116,9 @@ def test_nothing_else_is_uploaded(app: App, deployed: Stock) -> None:
     contexts = {
         path for image in deployed.images.values() for path in deployed.mounts.get(image.context_mount_id, {})
     }
-    assert {Path(path).name for path in contexts} <= {"pyproject.toml", "requirements.lock", "requirements-web.txt"}
+    assert {Path(path).name for path in contexts} <= {
+        *("pyproject.toml", "requirements.lock", "requirements-web.txt", "LICENSE"),
+    }
 
 
 def test_images_pin_what_they_install(app: App, engine: Function, web: Function) -> None:
