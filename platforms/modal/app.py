@@ -10,7 +10,9 @@ docs/modal.md tells what it costs, how to send jobs and what each setting does.
 # Deployed, and imported in every container: what this file needs at the top is Modal's client and nothing else, and
 # no `from __future__ import annotations`, under which modal.parameter() does not see its types.
 
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +68,15 @@ ENVIRONMENT = {
     "TORCHINDUCTOR_CACHE_DIR": "/cache/inductor",
     "TRITON_CACHE_DIR": "/cache/triton",
     "CUDA_CACHE_PATH": "/cache/cuda",
+    "MODAL_MAX_THROTTLE_WAIT": "10",  # seconds until a full queue is said; Modal's client would wait for ever
 }
+
+
+# What the Dockerfile reads, in a folder of its own: Modal looks at every file of the folder that it is given.
+build = tempfile.TemporaryDirectory()
+if modal.is_local():
+    for file in ("pyproject.toml", "requirements.lock"):
+        shutil.copy(ROOT / file, build.name)
 
 
 def with_code(image: modal.Image) -> modal.Image:
@@ -79,9 +89,7 @@ def with_code(image: modal.Image) -> modal.Image:
 
 
 card_image = with_code(
-    modal.Image.from_dockerfile(
-        ROOT / "Dockerfile-base", context_dir=ROOT, ignore=["*", "!pyproject.toml", "!requirements.lock"]
-    )
+    modal.Image.from_dockerfile(ROOT / "Dockerfile-base", context_dir=build.name)
     .entrypoint([])  # NVIDIA's prints a page
     .add_local_file(ROOT / "LICENSE", "/opt/pilotlight/LICENSE", copy=True)
     .run_commands("pip install --no-deps --no-build-isolation /opt/pilotlight")  # our version, for the receipts

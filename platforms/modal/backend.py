@@ -1,6 +1,7 @@
 """The jobs of one endpoint on Modal: function calls, and entries of a board that every container sees."""
 
 import asyncio
+import contextlib
 import hashlib
 import itertools
 import json
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 from platforms.modal.journal import Told, kept, progress_of
-from shared.errors import ENDINGS, Conflict, NotFound, NotSupported
+from shared.errors import ENDINGS, Conflict, InvalidInput, NotFound, NotSupported
 from shared.job import Clock
 from shared.jobs.backend import EventKind, EventsView, JobView, Status, StreamView, Submission
 from shared.jobs.outputs import error_text
@@ -52,6 +53,7 @@ class Calls(Protocol):
 
         Raises:
             NotFound: Modal knows no such call, or not any more.
+            InsufficientCapacity: Modal does not say.
         """
 
     async def cancel(self, call: str) -> None:
@@ -90,28 +92,32 @@ class ModalBackend:
         return f"{secrets.token_hex(16)}-m1"
 
     async def submit(self, submission: Submission, *, is_whole: bool = False, job_id: str | None = None) -> JobView:
-        """See Backend; `is_whole`: text comes as one result, as synchronous requests answer it."""
+        """See Backend; `is_whole`: text comes as one result, as synchronous requests answer it.
+
+        Raises:
+            InvalidInput: another job has the id that was given.
+        """
         job_id = job_id or self.new_id()
         if (key := submission.idempotency_key) is not None:
             job_id = await self._of_key(key, submission, job_id)
-            if await self._record(job_id):
-                return await self.status(job_id)
         record = {
             "endpoint": self.endpoint,
             "call": None,
             "created_ms": self._now_ms(),
-            "input": submission.input,
             "webhook": submission.webhook,
         }
+        if not await self._board.put(f"{job_id}/record", record, is_new=True):
+            if key is None:
+                raise InvalidInput("X-Job-Id: another job has it, or had it in the last 7 days; give each its own")
+            return await self.status(job_id)
         try:
             plan = self.planner.plan(submission.input) if not self._answer(submission.input) else None
         except ENDINGS as ending:
             error = error_text(submission.input, ending)
-            return await self._end_here(job_id, record, {"status": "FAILED", "error": error})
+            return await self._end_here(job_id, submission, {"status": "FAILED", "error": error})
         if plan is None:
             output = json.dumps(self._answer(submission.input)).encode()
-            return await self._end_here(job_id, record, {"status": "COMPLETED", "output": output})
-        await self._board.put(f"{job_id}/record", record)
+            return await self._end_here(job_id, submission, {"status": "COMPLETED", "output": output})
         job = {
             "id": job_id,
             "input": submission.input,
@@ -122,13 +128,25 @@ class ModalBackend:
             "webhook": submission.webhook,
             "is_whole": is_whole,
         }
+        await self._spawn(plan, job, record)
+        return JobView(job_id, "IN_QUEUE")
+
+    async def _spawn(self, plan: Plan, job: Mapping[str, Any], record: Mapping[str, Any]) -> None:
+        """Queue the job, and write down its call; where that fails, no call is left that nobody knows."""
+        job_id, call = job["id"], None
         try:
+            if job["webhook"]:  # which repeats it; beside the record, for it may be large and each poll reads that
+                await self._board.put(f"{job_id}/input", job["input"])
             call = await self._calls.spawn(plan, job)
+            await self._board.put(f"{job_id}/record", {**record, "call": call})
         except BaseException:
+            if call:
+                with contextlib.suppress(Exception):
+                    await self._calls.cancel(call)
             await self._board.drop(f"{job_id}/record")  # nobody has heard of it
             raise
-        await self._board.put(f"{job_id}/record", {**record, "call": call})
-        return JobView(job_id, "IN_QUEUE")
+        if await self._board.get(f"{job_id}/ended"):  # cancelled, by who could not know the call
+            await self._calls.cancel(call)
 
     def _answer(self, job_input: dict[str, Any]) -> dict[str, Any] | None:
         """What needs no card."""
@@ -145,21 +163,18 @@ class ModalBackend:
             raise Conflict("Idempotency-Key: it belongs to another request")
         return str(before["id"]) if before else job_id
 
-    async def _end_here(self, job_id: str, record: dict[str, Any], ended: dict[str, Any]) -> JobView:
+    async def _end_here(self, job_id: str, submission: Submission, ended: dict[str, Any]) -> JobView:
         ended = {**ended, "delay_ms": 0, "execution_ms": 0}
         await self._board.put(f"{job_id}/ended", ended)
-        await self._board.put(f"{job_id}/record", record)
         view = _view(job_id, ended)
-        self._tell(record, view)
+        if submission.webhook:
+            self._tell(submission.webhook, submission.input, view)
         return view
 
-    def _tell(self, record: Mapping[str, Any], view: JobView) -> None:
+    def _tell(self, webhook: str, job_input: Any, view: JobView) -> None:
         """The webhook of a job that no container ends."""
-        if record["webhook"]:
-            more = {"input": json.dumps(record["input"]), "webhook": json.dumps(record["webhook"])}
-            self._call_webhook(
-                record["webhook"], view.to_json({name: value.encode() for name, value in more.items()})
-            )
+        more = {"input": json.dumps(job_input), "webhook": json.dumps(webhook)}
+        self._call_webhook(webhook, view.to_json({name: value.encode() for name, value in more.items()}))
 
     async def status(self, job_id: str, ttl_ms: int | None = None) -> JobView:
         """See Backend."""
@@ -168,9 +183,9 @@ class ModalBackend:
         return await self.wait(job_id, 0)
 
     async def wait(self, job_id: str, timeout_s: float) -> JobView:
-        """See Backend; for no longer than Modal holds a request."""
+        """See Backend; Modal itself redirects a request that it holds no longer, and goes on with it."""
         record = await self._known(job_id)
-        ended = await self._ended(job_id, record, min(timeout_s, LONGEST_WAIT_S))
+        ended = await self._ended(job_id, record, timeout_s)
         if ended:
             return _view(job_id, ended)
         return _running_view(job_id, record, await self._state(job_id))
@@ -180,17 +195,26 @@ class ModalBackend:
         noted: Ended | None = await self._board.get(f"{job_id}/ended")
         if noted and noted["status"] != "CANCELLED":
             return noted
-        call = record["call"] or ((await self._state(job_id)) or {}).get("call")
+        call = await self._call(job_id, record)
         if call is None:
-            return noted or self._lost(record)
+            return noted or await self._lost(job_id, record)
         ended = await self._calls.ended(call, 0 if noted else timeout_s)
         # a call that was cancelled ends in an error of Modal's; one that had completed by then has completed
         return ended if ended and (not noted or ended["status"] == "COMPLETED") else noted
 
-    def _lost(self, record: Mapping[str, Any]) -> Ended | None:
+    async def _call(self, job_id: str, record: Mapping[str, Any]) -> str | None:
+        """The job's call, by who queued it or by the container that runs it."""
+        call: str | None = record["call"] or ((await self._state(job_id)) or {}).get("call")
+        return call
+
+    async def _lost(self, job_id: str, record: Mapping[str, Any]) -> Ended | None:
         if self._now_ms() - record["created_ms"] < SPAWNED_WITHIN_S * 1000:
             return None
-        return {"status": "FAILED", "error": "internal: the job was lost before it was queued; submit it again"}
+        error = "internal: the job was lost before it was queued; submit it again, with a new Idempotency-Key if any"
+        lost = {"status": "FAILED", "error": error}
+        # a container that gets it after all must not run it: by then it has been submitted again
+        await self._board.put(f"{job_id}/ended", lost, is_new=True)
+        return lost
 
     async def stream(self, job_id: str, start: int | None, wait_s: float) -> StreamView:
         """See Backend. Without `start` it goes on where the last such reader stood; two of them may read alike."""
@@ -241,19 +265,22 @@ class ModalBackend:
         return found
 
     async def cancel(self, job_id: str) -> JobView:
-        """See Backend."""
+        """See Backend; one that is asked for again is sent to Modal again, for the first may have been lost."""
         record = await self._known(job_id)
         ended = await self._ended(job_id, record)
-        if ended is None:
-            state = await self._state(job_id)
-            view = _running_view(job_id, record, state)
-            noted = {"status": "CANCELLED", "delay_ms": view.delay_ms, "kept": kept(state) if state else None}
-            if await self._board.put(f"{job_id}/ended", noted, is_new=True):
-                if call := record["call"] or (state or {}).get("call"):
-                    await self._calls.cancel(call)
-                self._tell(record, _view(job_id, noted))
-            ended = await self._ended(job_id, record) or noted
-        return _view(job_id, ended)
+        if ended and ended["status"] != "CANCELLED":
+            return _view(job_id, ended)
+        state = await self._state(job_id)
+        delay_ms = _running_view(job_id, record, state).delay_ms
+        noted = {"status": "CANCELLED", "delay_ms": delay_ms, "kept": kept(state) if state else None}
+        is_first = await self._board.put(f"{job_id}/ended", noted, is_new=True)
+        record = await self._known(job_id)  # again: who queues the job has written its call, or sees what was noted
+        if call := await self._call(job_id, record):
+            await self._calls.cancel(call)
+        view = _view(job_id, await self._ended(job_id, record) or noted)
+        if is_first and record["webhook"] and view.status == "CANCELLED":
+            self._tell(record["webhook"], await self._board.get(f"{job_id}/input"), view)
+        return view
 
     async def retry(self, job_id: str) -> NoReturn:
         """See Backend."""

@@ -6,8 +6,6 @@ import modal
 import modal.experimental
 
 import handlers
-from platforms.modal.calls import EngineCalls, ModalBoard
-from platforms.modal.web import listed, web_app
 from platforms.modal.worker import ModalWorker
 from shared import logs
 from shared.runner import Runner
@@ -24,6 +22,9 @@ def worker_of(pipeline: str, model_id: str, board: modal.Dict, models: modal.Vol
 
 def web_of(engine: Any, board: modal.Dict) -> Any:
     """The web application over the calls of the class `Engine`."""
+    from platforms.modal.calls import EngineCalls, ModalBoard  # not in a card's container: half of its imports
+    from platforms.modal.web import listed, web_app
+
     settings = Settings.from_env()
     logs.set_up(settings.log_level)
     registry = handlers.Folders(settings.handlers)

@@ -1,6 +1,7 @@
 """What a job tells while it runs: written to a board by its container, read there by the web function."""
 
 import json
+import math
 import threading
 import time
 from collections.abc import Mapping
@@ -11,7 +12,8 @@ from shared.job import Event, Piece
 
 EVERY_S = 0.1  # between two writes of one job; each is a request to Modal
 CLOSES_WITHIN_S = 10.0
-MOST_BYTES = 1_000_000  # of events in one entry; Modal advises less than 5 MiB
+MOST_BYTES = 1_000_000  # of events in one write; Modal advises less than 5 MiB
+PAGE_BYTES = 32_000  # an entry has at least so many, unless it is the last: who reads them asks for each entry
 
 Told = tuple[Literal["progress", "piece"], bytes]  # JSON text
 
@@ -29,7 +31,8 @@ class Board(Protocol):
 class Journal:
     """Writes one job's progress and pieces, from any thread and without keeping it waiting; the latest progress wins.
 
-    `events/{n}` holds the events from number n on, `state` where they begin, the last progress and who runs the job.
+    `events/{n}` holds the events from number n on, `state` where such pages begin, the last progress and who runs the
+    job.
     A job that begins anew, because its container was lost, goes on with the numbers and says from where it counts.
     """
 
@@ -49,11 +52,13 @@ class Journal:
             "started_ms": None,
         }
         self._told: list[Told] = []
+        self._page: list[Told] = []
         self._progress: dict[str, Any] | None = None
         self._preview: str | None = None
         self._lock = threading.Lock()
         self._arrived = threading.Event()
         self._closed = False
+        self._gives_up_at = math.inf
         self._thread = threading.Thread(target=self._write_all, name=f"journal-{job_id[:8]}", daemon=True)
         self._write()
         self._thread.start()
@@ -96,6 +101,7 @@ class Journal:
 
     def close(self) -> None:
         """Write what is left; what the board does not take in time is not told."""
+        self._gives_up_at = time.monotonic() + CLOSES_WITHIN_S
         self._closed = True
         self._arrived.set()
         self._thread.join(CLOSES_WITHIN_S)
@@ -105,19 +111,21 @@ class Journal:
             self._arrived.wait()
             self._arrived.clear()
             begun, closing = time.monotonic(), self._closed
-            self._try()
-            if closing:
+            is_told = self._try()
+            if closing and (is_told or time.monotonic() > self._gives_up_at):
                 return
-            while not self._closed and (left := begun + EVERY_S - time.monotonic()) > 0:
+            while not (self._closed and is_told) and (left := begun + EVERY_S - time.monotonic()) > 0:
                 time.sleep(min(left, 0.02))
 
-    def _try(self) -> None:
+    def _try(self) -> bool:
         try:
             while self._write():
                 pass
         except Exception as exc:  # noqa: BLE001 whatever Modal raises: a progress that nobody sees fails no job
             logs.logger.warning("not told", extra={"fields": {"job": self._job_id, "error": repr(exc)}})
             self._arrived.set()
+            return False
+        return True
 
     def _write(self) -> bool:
         """Write some of what has gathered; whether there is more."""
@@ -129,11 +137,13 @@ class Journal:
             progress = {**self._progress, "preview": self._preview} if self._progress else None
             more = bool(self._told)
         entries: dict[str, Any] = {}
-        state = {**self._state, "progress": progress}
+        state, page = {**self._state, "progress": progress}, self._page
         if told:
-            begun = state["next"]
-            entries[f"{self._job_id}/events/{begun}"] = told
-            state |= {"starts": [*state["starts"], begun], "next": begun + len(told)}
+            if not page or sum(len(text) for _, text in page) >= PAGE_BYTES:
+                page, state["starts"] = [], [*state["starts"], state["next"]]
+            page = [*page, *told]
+            entries[f"{self._job_id}/events/{state['starts'][-1]}"] = page
+            state["next"] += len(told)
         if progress and progress["stage"] not in ("queued", "downloading"):
             state["started_ms"] = state["started_ms"] or round(time.time() * 1000)
         try:
@@ -142,7 +152,7 @@ class Journal:
             with self._lock:
                 self._told[:0] = told
             raise
-        self._state = state
+        self._state, self._page = state, page
         return more
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 
 from platforms.modal.backend import LONGEST_WAIT_S, ModalBackend
-from shared.errors import Cancelled, InvalidInput
+from shared.errors import Cancelled, Internal, InvalidInput
 from shared.job import Piece
 from shared.jobs.backend import JobView, Policy, Submission
 from shared.jobs.failures import failure_of_job
@@ -21,10 +21,11 @@ HOLD_S = 10.0
 
 
 class Performing:
-    """One job of a ModalPerformer."""
+    """One job of a ModalPerformer; `streams` says whether its text is handed on as it comes."""
 
-    def __init__(self, job_id: str, backend: ModalBackend) -> None:
+    def __init__(self, job_id: str, backend: ModalBackend, *, streams: bool) -> None:
         self.job_id = job_id
+        self.streams = streams
         self.ended: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self.ended.add_done_callback(lambda done: done.exception())  # also where nobody else asks for it
         self.backend = backend
@@ -69,8 +70,10 @@ class ModalPerformer:
         job_id = terms.job_id or ModalBackend.new_id()
         if job_id in self._inside:
             raise InvalidInput("X-Job-Id: another job of this id runs here; give each its own")
-        performing = Performing(job_id, self._backend_of(job_input["pipeline"]))
-        performing.backend.planner.plan(job_input)
+        backend = self._backend_of(job_input["pipeline"])
+        plan = backend.planner.plan(job_input)
+        streams = plan.handler.stream and getattr(plan.params, "stream", True)
+        performing = Performing(job_id, backend, streams=streams)
         self._inside[job_id] = performing
         task = asyncio.create_task(self._run(performing, job_input, on_piece, terms))
         self._tasks.add(task)
@@ -88,40 +91,53 @@ class ModalPerformer:
     async def _run(
         self, performing: Performing, job_input: Mapping[str, Any], on_piece: OnPiece, terms: Terms
     ) -> None:
-        policy = Policy(round(terms.timeout_s * 1000)) if terms.timeout_s else Policy()
+        policy = Policy(max(1, round(terms.timeout_s * 1000))) if terms.timeout_s else Policy()
+        submission = Submission(dict(job_input), policy=policy)
+        queueing = asyncio.create_task(
+            performing.backend.submit(submission, is_whole=True, job_id=performing.job_id)
+        )
+        longest_s = None if performing.streams else LONGEST_WAIT_S  # Modal waits for the beginning of an answer
         try:
-            async with asyncio.timeout(LONGEST_WAIT_S), _unless(performing.is_stopped):
-                await performing.backend.submit(
-                    Submission(dict(job_input), policy=policy), is_whole=True, job_id=performing.job_id
-                )
+            async with asyncio.timeout(longest_s), _unless(performing.is_stopped):
+                await asyncio.shield(queueing)  # stopped half-way, it would leave a call that nobody knows
                 performing.settle(await self._followed(performing, on_piece))
         except TimeoutError:
             performing.ended.set_exception(Unfinished(performing.backend.endpoint, performing.job_id))
         except _Left:
-            await self._cancelled(performing)
+            await _cancel(performing, queueing)
+            performing.ended.set_exception(Cancelled("the client hung up"))
         except BaseException as error:  # noqa: BLE001 whoever waits for the job has to hear of it
+            await _cancel(performing, queueing)
             performing.ended.set_exception(error)
         finally:
             del self._inside[performing.job_id]
 
     async def _followed(self, performing: Performing, on_piece: OnPiece) -> JobView:
-        """Its text is handed on as it comes, until it has ended."""
-        backend, begin, ended = performing.backend, 0, False
-        if not backend.planner.streams:
+        """Its text is handed on as it comes, until it has ended.
+
+        Raises:
+            Internal: the job's container was lost after text of it was handed on, and it begins anew.
+        """
+        backend, begin, ended, last_read = performing.backend, 0, False, -1
+        if not performing.streams:
             while not (view := await backend.wait(performing.job_id, HOLD_S)).ended:
                 pass
             return view
         while not ended:
             told = await backend.stream(performing.job_id, begin, HOLD_S)
-            for _, text in told.pieces:
+            if 0 <= last_read < told.first:
+                raise Internal("the job's container was lost in the middle of this answer; ask again")
+            for last_read, text in told.pieces:  # noqa: B007 read in the next round
                 on_piece(Piece(json.loads(text)))
             begin, ended = told.next, told.status not in ("IN_QUEUE", "IN_PROGRESS")
         return await backend.status(performing.job_id)
 
-    async def _cancelled(self, performing: Performing) -> None:
-        with anyio.CancelScope(shield=True), contextlib.suppress(Exception):
-            await performing.backend.cancel(performing.job_id)
-        performing.ended.set_exception(Cancelled("the client hung up"))
+
+async def _cancel(performing: Performing, queueing: "asyncio.Task[JobView]") -> None:
+    """Stop a job that nobody waits for, if it was queued: where that was refused, its id may be another job's."""
+    with anyio.CancelScope(shield=True), contextlib.suppress(Exception):
+        await queueing
+        await performing.backend.cancel(performing.job_id)
 
 
 class _Left(Exception):

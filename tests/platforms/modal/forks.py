@@ -96,15 +96,15 @@ class Forks:
     async def close(self) -> None:
         """End the process; its containers must have ended."""
         if self._ours is not None:
-            with contextlib.suppress(OSError):  # it has ended before
-                self._ours.shutdown(socket.SHUT_WR)
-            await self._listening
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
             await self._process.wait()
+            await self._listening
             self._ours.close()
 
 
-def serve(orders: socket.socket) -> dict[str, Any] | None:
-    """Fork for each order, and tell who was started and how they ended; returns the order in a fork, else None."""
+def serve(orders: socket.socket) -> dict[str, Any]:
+    """Fork for each order, and tell who was started and how they ended; returns the order, in each fork."""
     waking, woken = os.pipe()
     os.set_blocking(woken, False)
     signal.set_wakeup_fd(woken)
@@ -117,8 +117,6 @@ def serve(orders: socket.socket) -> dict[str, Any] | None:
                 orders.send(json.dumps({"pid": pid, "code": code}).encode())
         if orders.fileno() in ready:
             told, descriptors, _, _ = socket.recv_fds(orders, ORDER_BYTES, 1)
-            if not told:
-                return None
             if (pid := os.fork()) == 0:
                 signal.set_wakeup_fd(-1)
                 return {**json.loads(told), "output": descriptors[0]}
@@ -158,5 +156,4 @@ if __name__ == "__main__":
         for module in sys.argv[2:]:
             importlib.import_module(module)
         ordered = serve(channel)
-    if ordered:
-        become(ordered)
+    become(ordered)

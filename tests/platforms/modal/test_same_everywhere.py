@@ -34,6 +34,7 @@ from tests.studio import ROOT, Studio, TextStudio
 
 RED = "a red circle on a blue background"
 TEXT = "text-generation"
+LIBRARIES = ("torch", "diffusers.pipelines.auto_pipeline", "transformers.models.clip.modeling_clip")
 PIPELINES = handlers.Folders(None).names()
 
 
@@ -68,7 +69,7 @@ def jobs() -> dict[str, dict[str, Any]]:
         "frame-interpolation": of("frame-interpolation", video=film(), target_fps=24),
         "upscale": of("upscale", image=picture(), scale=2, unused="ignore"),
         "workflow": {"pipeline": "workflow", "steps": [drawing, of("upscale", scale=2)]},
-        TEXT: of(TEXT, prompt="hello", max_tokens=12, temperature=0.0, seed=1, details=True),
+        TEXT: of(TEXT, prompt="hello", max_tokens=12, temperature=0.0, seed=1, stream=False, details=True),
     }
 
 
@@ -168,7 +169,7 @@ def container(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
 def on_modal(tmp_path_factory: pytest.TempPathFactory, deployed: Stock) -> Iterator[Host]:
     """The deployed class in real containers; the web application is served here."""
     with ExitStack() as stack:
-        plane = stack.enter_context(Plane(tmp_path_factory.mktemp("plane"), deployed))
+        plane = stack.enter_context(Plane(tmp_path_factory.mktemp("plane"), deployed, preload=LIBRARIES))
         plane.secret("pilotlight-settings").env["RECEIPT_KEY"] = RECEIPT_KEY
         stack.enter_context(plane.client_env())
         stack.enter_context(pytest.MonkeyPatch.context()).setenv("AUTH_TOKEN", AUTH_TOKEN)
