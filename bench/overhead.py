@@ -1,7 +1,7 @@
 """What the container adds to a job that does nothing, beside a bare FastAPI endpoint with the same answer.
 
-Ours checks the parameters, queues, logs four lines, hashes its files and signs a receipt; the other one has its
-answer in memory. "typed" is FastAPI where the endpoint declares its type, which pydantic then writes, and not
+Ours checks the parameters, queues, logs three or four lines, hashes its files and signs a receipt; the other one
+has its answer in memory. "typed" is FastAPI where the endpoint declares its type, which pydantic then writes, and not
 `json.dumps`; "hashed" is FastAPI where the endpoint hashes the file and its pixels too.
 
 make bench

@@ -1,8 +1,8 @@
 """The NVIDIA cards that this process may use, as their driver describes them."""
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import pynvml
@@ -15,7 +15,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Card:
-    """One card, or one slice of it; memory in bytes, utilisation in percent. None is what it does not tell."""
+    """One card, or one slice of it; memory in bytes, utilisation in percent. None is what it does not tell.
+
+    `processes` is what each process holds, by its id; inside a container the driver may not tell.
+    """
 
     id: str
     name: str
@@ -24,6 +27,7 @@ class Card:
     compute_capability: tuple[int, int] | None
     utilization_compute: int | None
     utilization_memory: int | None
+    processes: Mapping[int, int] = field(default_factory=dict)
 
 
 class Cards:
@@ -108,7 +112,11 @@ class Cards:
             compute_capability=_told(lambda: nvml.nvmlDeviceGetCudaComputeCapability(handle), None),
             utilization_compute=rates and rates.gpu,
             utilization_memory=rates and rates.memory,
+            processes=_told(lambda: self._processes(handle), {}),
         )
+
+    def _processes(self, handle: Any) -> dict[int, int]:
+        return {p.pid: p.usedGpuMemory or 0 for p in self._nvml.nvmlDeviceGetComputeRunningProcesses(handle)}
 
 
 def _told(ask: Callable[[], T], unknown: T) -> T:

@@ -6,7 +6,8 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from shared.context import JobContext, Span
-from shared.errors import InvalidInput
+from shared.errors import InvalidInput, ResultTooLarge
+from shared.media.sizes import in_words
 from shared.schemas import FrameSink, Made, MadeVideo
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from shared.media.video_file import VideoFile
 
 PROGRESS = 1000  # steps of a job whose nested runs tell their share of it
+MOST_BYTES = 4 * 10**9  # of a video between two pipelines
 
 
 class NestedContext:
@@ -68,13 +70,24 @@ class NestedContext:
         seed: int | None = None,
         nsfw: bool = False,
     ) -> Iterator[FrameSink]:
-        """Keep the video, without loss, for the pipeline that asked for it."""
+        """Keep the video, without loss, for the pipeline that asked for it.
+
+        Raises:
+            ResultTooLarge: it would take more memory than a video may between two pipelines.
+        """
         from shared.media.video_file import UNLIMITED, VideoFile
         from shared.media.video_writer import LOSSLESS, VideoWriter
 
-        with VideoWriter(width, height, fps, LOSSLESS, audio=audio) as writer:
-            yield writer
-        self.made.append(MadeVideo(VideoFile(writer.finish().data, UNLIMITED), seed, nsfw))
+        try:
+            with VideoWriter(width, height, fps, LOSSLESS, audio=audio, most_bytes=MOST_BYTES) as writer:
+                yield writer
+            data = writer.finish().data
+        except ResultTooLarge as exc:
+            raise ResultTooLarge(
+                f"the video for the next pipeline takes more than {in_words(MOST_BYTES)} of memory, without loss; "
+                "ask for fewer frames or a smaller size"
+            ) from exc
+        self.made.append(MadeVideo(VideoFile(data, UNLIMITED), seed, nsfw))
 
     def expect(self, foretell: Callable[[], int]) -> None:
         """What a run within another makes leaves by the other."""

@@ -29,8 +29,9 @@ class Outgoing:
         Raises:
             InvalidInput: they cannot be used.
         """
-        count = getattr(plan.params, "num_images_per_prompt", 1)
-        self.deliverer.check(plan.envelope.delivery, job.s3_config, count)
+        if plan.envelope.delivery or job.s3_config:
+            count = getattr(plan.params, "num_images_per_prompt", 1)
+            self.deliverer.check(plan.envelope.delivery, job.s3_config, count)
 
     def most_bytes(self, job: Job, plan: Plan) -> int | None:
         """The largest output that this job can have carried away; None where there is a place for any."""
@@ -91,8 +92,10 @@ class Outgoing:
             first=first,
             keeps_files=job.keeps_files,
         )
-        context.metrics.add("deliver", job.clock() - begun)
-        logs.stage("delivered", job.id, outputs=len(outputs), seconds=round(job.clock() - begun, 3))
+        seconds = job.clock() - begun
+        context.metrics.add("deliver", seconds)
+        if urls:
+            logs.stage("delivered", job.id, outputs=len(outputs), seconds=round(seconds, 3))
         late, urls = iter(urls[: len(waiting)]), urls[len(waiting) :]
         at = [each.urls or [next(late) for _ in each.outputs] for _, each in kept]
         steps = [{**named, **of_media(each.outputs, its)} for (named, each), its in zip(kept, at, strict=True)]

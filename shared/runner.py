@@ -330,12 +330,14 @@ class Runner:
         context.upcoming = deque(plan.nested)
         context.report("running")
         job.check()
-        run_handler(plan, model, context)
+        try:
+            run_handler(plan, model, context)
+        finally:
+            seconds = job.clock() - begun
+            context.metrics.add("run", seconds)  # also of a run that failed: the device was busy with it
         if any(given.truncated for given in media_inputs(plan.params)):  # of a video known once its frames are read
             context.note(truncated_input=True)
         context.metrics.checked()
-        seconds = job.clock() - begun
-        context.metrics.add("run", seconds)
         self.backlog.ended(job.id, seconds)
         logs.stage("run", job.id, pipeline=plan.pipeline, model=plan.model_id, seconds=round(seconds, 3))
 

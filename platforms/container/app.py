@@ -1,6 +1,7 @@
 """The container's HTTP application: REST routes, probes, and what the worker tells of itself."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -26,32 +27,54 @@ def container_app(
     token: str | None,
     max_media_bytes: int,
     text_model: str = "",
+    on_refusal: Callable[[str], None] = lambda code: None,
     livepeer_statuses: bool = False,
     about: Sequence[APIRouter] = (),
-) -> FastAPI:
+) -> "Fronted":
     """The application; it asks the performer for nothing until a request comes.
 
     Args:
         handlers: those that the worker serves, by pipeline.
         token: what requests must carry, but for the probes; None lets everybody in.
         text_model: what `/llm` says has answered, where a request names no model.
+        on_refusal: hears the code of the error by which an upload is turned away.
         livepeer_statuses: whether errors have only the statuses that Livepeer's node reads.
         about: routes that tell of the worker, behind the token.
     """
     check = requires(token) if token else _anybody
-    app = FastAPI(title="Pilotlight", version=version.version, redoc_url=None, redirect_slashes=False)
+    app = Fronted(title="Pilotlight", version=version.version, redoc_url=None, redirect_slashes=False)
     app.include_router(probes(health, version))
-    rest = RestRouter(handlers, performer, check=check, max_media_bytes=max_media_bytes, text_model=text_model)
+    rest = RestRouter(
+        handlers,
+        performer,
+        check=check,
+        max_media_bytes=max_media_bytes,
+        text_model=text_model,
+        on_refusal=on_refusal,
+    )
     app.include_router(rest)
     for router in (cancel_router(performer), *about):
         app.include_router(router, dependencies=[Depends(check)])
     answer_rest_errors(app)
-    app.add_middleware(Direct, endpoints=rest.endpoints)
-    app.add_middleware(WithoutSlash)
+    app.front = WithoutSlash(Direct(app.front, rest.endpoints))
     if livepeer_statuses:
-        app.add_middleware(ReadStatuses)
+        app.front = ReadStatuses(app.front)
     describe(app, handlers)
     return app
+
+
+class Fronted(FastAPI):
+    """An application with something before it: its own middlewares come before its routes, but after `front`."""
+
+    front: ASGIApp
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.front = super().__call__
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        await self.front(scope, receive, send)
 
 
 class WithoutSlash:

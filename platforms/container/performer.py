@@ -35,7 +35,6 @@ class Performing:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.ended: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self.ended.add_done_callback(lambda done: done.exception())  # also where nobody else asks for it
         self.instead: JobError | None = None
 
     @property
@@ -61,6 +60,7 @@ class Performing:
         """Tell of the end, also of one that the runner has not reported."""
         if not self.ended.done():
             self.ended.set_exception(error)
+            self.ended.exception()  # or asyncio would complain where nobody else asks for it
 
 
 class RunnerPerformer:

@@ -95,6 +95,7 @@ def application(
         version_of(as_asked or pipeline, model_id),
         token=settings.auth_token.get_secret_value() if settings.auth_token else None,
         max_media_bytes=settings.max_media_bytes,
+        on_refusal=about.telemetry.refused,
         livepeer_statuses=settings.livepeer_statuses,
         text_model=next((e.full_id for e in runner.planner.catalog.entries if e.pipeline == TEXT_GENERATION), ""),
         about=[

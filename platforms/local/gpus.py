@@ -2,16 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
-
-import pynvml
+from typing import Protocol
 
 from shared.errors import InvalidInput
+from shared.hardware import Cards
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """A card now; memory in bytes, `processes` by process id where the driver tells (in a container it may not)."""
+    """A card now; memory in bytes, `processes` as in `hardware.Card`."""
 
     number: int
     name: str
@@ -24,47 +23,30 @@ class Inventory(Protocol):
     """What knows the cards."""
 
     def read(self) -> Sequence[Gpu]:
-        """Every card, in the order of its number."""
+        """Every card that answers, in the order of its number."""
 
 
 class Driver:
-    """The cards by NVML, numbered as `nvidia-smi` numbers them: docs.nvidia.com/deploy/nvml-api.
-
-    `nvml` has the functions of pynvml.
+    """All cards of the machine, numbered as `nvidia-smi` numbers them; one that does not answer is left out.
 
     Raises, when it is made:
-        InvalidInput: this machine has no driver of NVIDIA's.
+        InvalidInput: there is none.
     """
 
-    def __init__(self, nvml: Any = pynvml) -> None:
-        self._nvml = nvml
-        try:
-            nvml.nvmlInit()
-        except pynvml.NVMLError as exc:
+    def __init__(self, cards: Cards | None = None) -> None:
+        self._cards = cards or Cards()
+        if not self.read():
             raise InvalidInput(
                 "--gpus: this machine has no NVIDIA card that its driver tells of; leave --gpus out to run on the CPU"
-            ) from exc
+            )
 
     def read(self) -> list[Gpu]:
         """See Inventory."""
-        return [self._gpu(number) for number in range(self._nvml.nvmlDeviceGetCount())]
-
-    def _gpu(self, number: int) -> Gpu:
-        card = self._nvml.nvmlDeviceGetHandleByIndex(number)
-        memory = self._nvml.nvmlDeviceGetMemoryInfo(card)
-        return Gpu(
-            number,
-            self._nvml.nvmlDeviceGetName(card),
-            int(memory.total),
-            int(memory.used),
-            self._processes(card),
-        )
-
-    def _processes(self, card: Any) -> dict[int, int]:
-        try:
-            return {p.pid: p.usedGpuMemory or 0 for p in self._nvml.nvmlDeviceGetComputeRunningProcesses(card)}
-        except pynvml.NVMLError:  # such as under WSL
-            return {}
+        return [
+            Gpu(number, card.name, card.memory_total, card.memory_total - card.memory_free, card.processes)
+            for number, card in self._cards.read().items()
+            if card.memory_total is not None and card.memory_free is not None
+        ]
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,8 @@ def place(need: Need, cards: Sequence[Card], residents: Sequence[Resident]) -> V
     fewest idle workers go, those that were used longest ago; else it waits for the card where the least has to go.
     """
     allowed = [card for card in cards if need.card in (None, card.number)]
+    if not allowed:
+        return Refuse("the driver does not tell of its card any more", ever=False)
     here = {card.number: [r for r in residents if r.card == card.number] for card in allowed}
     if fits := [card for card in allowed if _spare(need, card, here[card.number]) >= 0]:
         best = min(fits, key=lambda card: (_spare(need, card, here[card.number]), -_size(need, card), card.number))

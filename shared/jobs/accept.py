@@ -1,11 +1,13 @@
 """Which file a request prefers to JSON, by its Accept header (RFC 9110, 12.5.1)."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 FILES = ("image/png", "image/webp", "image/jpeg", "video/mp4")
 _WILD = {"image/*": "image/png", "video/*": "video/mp4"}
 
 
+@lru_cache(maxsize=64)  # clients send the same ones again and again
 def preferred_file(accept: str) -> str | None:
     """The media type of the file that is wanted alone; None for JSON, which is what `*/*` gets."""
     json, best, found = 0.0, 0.0, None

@@ -6,15 +6,19 @@ from fastapi import Request, Response
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from shared.errors import Internal
+from shared.jobs.answers import refusal
+
 Endpoint = Callable[[Request], Awaitable[Response]]
+BUG = "the container failed; its log has the traceback"
 
 
 class Direct:
-    """Middleware that hands `POST` on known paths to what answers them, and all else to the application.
+    """Hands `POST` on known paths to what answers them, and all else to the application.
 
-    FastAPI's routing, dependencies and exit stacks take a third of the time of a small answer, and what is answered
-    here uses none of them; the application has the same routes for its document. An endpoint must answer what it
-    raises, but for bugs.
+    FastAPI's middlewares, routing, dependencies and exit stacks take a third of the time of a small answer, and what
+    is answered here uses none of them; the application has the same routes for its document. An endpoint must answer
+    what it raises, but for bugs: those are answered as such here, and raised again for the server to log them.
     """
 
     def __init__(self, app: ASGIApp, endpoints: Mapping[str, Endpoint]) -> None:
@@ -31,4 +35,7 @@ class Direct:
             response = await endpoint(Request(scope, receive, send))
         except ClientDisconnect:  # nobody reads it
             response = Response(status_code=400)
+        except Exception:
+            await refusal(Internal(BUG))(scope, receive, send)
+            raise
         await response(scope, receive, send)

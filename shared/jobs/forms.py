@@ -10,12 +10,12 @@ from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import FormParser, MultiPartException, MultiPartParser
 
 from shared.errors import InvalidInput, MediaTooLarge
-from shared.jobs.wire import DRAIN_BYTES, MIB, parse_json
+from shared.jobs.uploads import Uploads
+from shared.jobs.wire import DRAIN_BYTES, parse_json
 from shared.media.sizes import in_words
 from shared.schemas import Envelope, Params
 
 JSON, MULTIPART, URLENCODED = "application/json", "multipart/form-data", "application/x-www-form-urlencoded"
-BESIDE_MEDIA = MIB  # bytes of a body that are not media
 MAX_PARTS = 1000
 MOST_VALUES = 1_000_000  # of JSON; 64 MB of empty lists would take the loop for seconds, and memory for gigabytes
 STALLED_S = 20.0
@@ -93,16 +93,19 @@ class Fields:
         return field is not None and name != "model_id" and field.takes_empty()
 
 
-async def read_request(request: Request, fields: Fields, max_media_bytes: int) -> Given:
+async def read_request(request: Request, fields: Fields, uploads: Uploads) -> Given:
     """The parameters that a request sends; files as bytes, in memory.
 
     Raises:
         InvalidInput: the body is not what its Content-Type says, stops coming, or names what the route decides.
-        MediaTooLarge: it is larger than one file of `max_media_bytes` would make it in base64.
+        MediaTooLarge: it is larger than one file of `MAX_MEDIA_BYTES` would make it in base64.
+        QueueFull: there is too much of others to be read at once.
     """
     try:
-        async with asyncio.timeout(STALLED_S) as patience:  # a client that stalls would keep a worker that is to stop
-            given = await _read(request, fields, max_media_bytes, patience)
+        with uploads.room(request.headers.get("Content-Length")):
+            # a client that stalls would keep a worker that is to stop
+            async with asyncio.timeout(STALLED_S) as patience:
+                given = await _read(request, fields, uploads, patience)
     except TimeoutError as exc:
         raise _wrong([], f"nothing more of it came for {STALLED_S:g} s; send it again", "body_stalled") from exc
     for name in RESERVED & given.keys():
@@ -110,12 +113,12 @@ async def read_request(request: Request, fields: Fields, max_media_bytes: int) -
     return given
 
 
-async def _read(request: Request, fields: Fields, max_file: int, patience: asyncio.Timeout) -> Given:
-    limit = max_file * 4 // 3 + BESIDE_MEDIA
+async def _read(request: Request, fields: Fields, uploads: Uploads, patience: asyncio.Timeout) -> Given:
+    limit = uploads.limit
     body = _counted(request, limit, patience)
     kind = request.headers.get("Content-Type", JSON).partition(";")[0].strip().lower()
     if kind == MULTIPART:
-        return fields.of_form(await _multipart(request.headers, body, limit, max_file))
+        return fields.of_form(await _multipart(request.headers, body, limit, uploads.max_file))
     if kind == URLENCODED:
         return fields.of_form(await _urlencoded(request.headers, body, limit))
     if kind == JSON or kind.endswith("+json"):

@@ -21,6 +21,7 @@ from shared.jobs.forms import Fields, Given, read_request
 from shared.jobs.performer import Performance, Performer, Unfinished
 from shared.jobs.sse import Events, TextEvents, streamed
 from shared.jobs.terms import terms_of
+from shared.jobs.uploads import Uploads
 from shared.jobs.wire import disconnected
 from shared.schemas import Handler, Params
 
@@ -37,6 +38,7 @@ class RestRouter(APIRouter):
         check: lets a request pass, or raises Unauthorized.
         max_media_bytes: of one file; a request may be as large as one such file in base64.
         text_model: what `/llm` says has answered, where a request names no model.
+        on_refusal: hears the code of the error by which an upload is turned away.
     """
 
     def __init__(
@@ -47,14 +49,16 @@ class RestRouter(APIRouter):
         check: Check,
         max_media_bytes: int,
         text_model: str = "",
+        on_refusal: Callable[[str], None] = lambda code: None,
     ) -> None:
         super().__init__(tags=["generate"])
         self.endpoints: dict[str, Endpoint] = {}  # by path, for `direct.Direct`
+        uploads = Uploads(max_media_bytes, on_refusal)
         for pipeline, handler in handlers.items():
-            route = PipelineRoute(pipeline, handler, performer, check, max_media_bytes)
+            route = PipelineRoute(pipeline, handler, performer, check, uploads)
             self._add(pipeline, route, handler)
         if llm.PIPELINE in handlers:
-            self._add(llm.NAME, LLMRoute(performer, check, max_media_bytes, text_model), None)
+            self._add(llm.NAME, LLMRoute(performer, check, uploads, text_model), None)
 
     def _add(self, name: str, route: "_Route", handler: Handler | None) -> None:
         self.endpoints[f"/{name}"] = route.answer
@@ -70,11 +74,11 @@ class RestRouter(APIRouter):
 class _Route(ABC):
     """What all routes share: a request that was let in is read, run and answered."""
 
-    def __init__(self, params: type[Params], performer: Performer, check: Check, max_media_bytes: int) -> None:
+    def __init__(self, params: type[Params], performer: Performer, check: Check, uploads: Uploads) -> None:
         self._fields = Fields(params)
         self._performer = performer
         self._check = check
-        self._max_media_bytes = max_media_bytes
+        self._uploads = uploads
 
     async def answer(self, request: Request) -> Response:
         """Run a request's job, and answer with its result."""
@@ -82,7 +86,7 @@ class _Route(ABC):
             await self._check(request)
             with ExitStack() as inside:
                 inside.enter_context(self._performer.admit())
-                given = await read_request(request, self._fields, self._max_media_bytes)
+                given = await read_request(request, self._fields, self._uploads)
                 return Admitted(await self._perform(request, given), inside.pop_all())
         except ENDINGS as ending:
             return refusal(ending)
@@ -104,10 +108,8 @@ class _Route(ABC):
 class PipelineRoute(_Route):
     """One pipeline as a route."""
 
-    def __init__(
-        self, pipeline: str, handler: Handler, performer: Performer, check: Check, max_media_bytes: int
-    ) -> None:
-        super().__init__(handler.params, performer, check, max_media_bytes)
+    def __init__(self, pipeline: str, handler: Handler, performer: Performer, check: Check, uploads: Uploads) -> None:
+        super().__init__(handler.params, performer, check, uploads)
         self._pipeline = pipeline
         self._names = handler.params.model_fields
         self._streams = handler.stream and "stream" in self._names
@@ -153,8 +155,8 @@ def _is_wanted(job_input: Given, name: str) -> bool:
 class LLMRoute(_Route):
     """Chats as Livepeer's runner takes them."""
 
-    def __init__(self, performer: Performer, check: Check, max_media_bytes: int, text_model: str) -> None:
-        super().__init__(llm.LLMRequest, performer, check, max_media_bytes)
+    def __init__(self, performer: Performer, check: Check, uploads: Uploads, text_model: str) -> None:
+        super().__init__(llm.LLMRequest, performer, check, uploads)
         self._text_model = text_model
 
     async def _perform(self, request: Request, given: Given) -> Response:

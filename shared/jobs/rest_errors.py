@@ -7,6 +7,7 @@ from starlette.requests import ClientDisconnect
 
 from shared.errors import Internal, JobError
 from shared.jobs.answers import refusal
+from shared.jobs.direct import BUG
 
 
 def answer_rest_errors(app: FastAPI) -> None:
@@ -27,4 +28,4 @@ def answer_rest_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def bug(_request: Request, _exc: Exception) -> Response:
-        return refusal(Internal("the container failed; its log has the traceback"))
+        return refusal(Internal(BUG))

@@ -42,6 +42,9 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
+_decoder = json.JSONDecoder(parse_constant=_refuse_constant)  # `json.loads` would make one each time
+
+
 def parse_json(body: bytes) -> Any:
     """The value of a JSON text.
 
@@ -49,7 +52,7 @@ def parse_json(body: bytes) -> Any:
         InvalidInput: when it is not JSON; NaN and Infinity are not.
     """
     try:
-        return json.loads(body, parse_constant=_refuse_constant)
+        return _decoder.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
     except (ValueError, RecursionError) as exc:
         raise InvalidInput(f"body: not JSON ({exc})") from exc
 

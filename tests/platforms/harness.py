@@ -149,3 +149,8 @@ class Endpoint:
 
     def piece(self, job_id: str, body: bytes, worker: str = "w1") -> requests.Response:
         return self.post(f"job-stream/{worker}/{job_id}", body)
+
+
+def ids(jobs: list[dict[str, object]]) -> list[object]:
+    """Of the jobs that a worker was handed."""
+    return [job["id"] for job in jobs]

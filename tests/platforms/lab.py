@@ -14,17 +14,12 @@ from tests.platforms.harness import until as _until
 HANDLERS = Path(__file__).parent / "extra_handlers"
 
 
-class Lab:
-    """Endpoint `media` with torch-free workers."""
+class Bench:
+    """Endpoint `media` and its client; the endpoint runs within the block."""
 
-    def __init__(self, folder: Path, *, workers: int = 1, env: dict[str, str] | None = None, **more: Any) -> None:
-        self._folder = folder
-        self.new_diary()
-        no_models = folder / "models.json"
-        no_models.write_text("[]")
-        base = {"HANDLERS": str(HANDLERS), "MODELS": str(no_models), "DRAIN_S": "20"}
-        self.endpoint = LocalEndpoint(folder / "data", workers=workers, env={**base, **(env or {})}, **more)
-        self.client = Client(self.endpoint.url, "media", self.endpoint.key)
+    def __init__(self, endpoint: LocalEndpoint) -> None:
+        self.endpoint = endpoint
+        self.client = Client(endpoint.url, "media", endpoint.key)
 
     def __enter__(self) -> Self:
         self.endpoint.start()
@@ -33,6 +28,21 @@ class Lab:
     def __exit__(self, *_: object) -> None:
         self.client.close()
         self.endpoint.stop()
+
+    def status(self, job_id: str) -> str:
+        return str(self.client.status(job_id)["status"])
+
+
+class Lab(Bench):
+    """Endpoint `media` with torch-free workers."""
+
+    def __init__(self, folder: Path, *, workers: int = 1, env: dict[str, str] | None = None, **more: Any) -> None:
+        self._folder = folder
+        self.new_diary()
+        no_models = folder / "models.json"
+        no_models.write_text("[]")
+        base = {"HANDLERS": str(HANDLERS), "MODELS": str(no_models), "DRAIN_S": "20"}
+        super().__init__(LocalEndpoint(folder / "data", workers=workers, env={**base, **(env or {})}, **more))
 
     def new_diary(self) -> None:
         """Forget what earlier jobs wrote, so that names can be used again."""
@@ -52,9 +62,6 @@ class Lab:
     def learn(self, ms: float = 20) -> None:
         """Let the worker learn that jobs are short, so that it takes the next ones ahead."""
         self.client.wait(self.submit("lesson", ms))
-
-    def status(self, job_id: str) -> str:
-        return str(self.client.status(job_id)["status"])
 
     def starts(self, name: str) -> int:
         """How often the job got the device."""

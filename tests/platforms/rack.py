@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import requests
 
@@ -13,8 +13,7 @@ from platforms.local.fleet import Fleet, Placing
 from platforms.local.gpus import Chosen, Gpu
 from platforms.local.seats import Seat
 from platforms.local.up import LocalEndpoint
-from shared.jobs.client import Client
-from tests.platforms.lab import until
+from tests.platforms.lab import Bench, until
 from tests.shared.models.folders import write_files
 
 HANDLERS = Path(__file__).parent / "managed_handlers"
@@ -38,7 +37,7 @@ class Rack:
         ]
 
 
-class FleetLab:
+class FleetLab(Bench):
     """Endpoint `media` on a rack; each model is a folder of a few bytes, named by a letter or a word."""
 
     def __init__(self, folder: Path, rack: Rack, models: Sequence[dict[str, Any]], **more: Any) -> None:
@@ -47,22 +46,14 @@ class FleetLab:
         usual = {"pipeline": "census", "gpu_memory_gb": 4}
         entries = [{**usual, **given, "model_id": self.model(given["model_id"])} for given in models]
         (folder / "models.json").write_text(json.dumps(entries))
-        self.endpoint = LocalEndpoint(
+        endpoint = LocalEndpoint(
             folder / "data",
             env={"HANDLERS": str(HANDLERS), "MODELS": str(folder / "models.json"), **more.pop("env", {})},
             placing=Placing(Chosen(rack, tuple(range(len(rack.totals)))), more.pop("timing", QUICK)),
             command=more.pop("command", LIGHT),
             **more,
         )
-        self.client = Client(self.endpoint.url, "media", self.endpoint.key)
-
-    def __enter__(self) -> Self:
-        self.endpoint.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.client.close()
-        self.endpoint.stop()
+        super().__init__(endpoint)
 
     def model(self, name: str) -> str:
         """The id of a model, whose folder is made."""
@@ -83,9 +74,6 @@ class FleetLab:
 
     def told(self, job_id: str) -> dict[str, Any]:
         return dict(self.client.wait(job_id)["metrics"])
-
-    def status(self, job_id: str) -> str:
-        return str(self.client.status(job_id)["status"])
 
     def seats(self, model: str) -> list[Seat]:
         """The workers of one model, and of chains with it, as long as their processes are there."""

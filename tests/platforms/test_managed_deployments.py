@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pynvml
@@ -15,9 +14,11 @@ from platforms.local.deployments import Deployment, Deployments
 from platforms.local.gpus import Driver, Gpu
 from platforms.local.sizes import Sizes
 from shared.errors import InvalidInput, NotFound
+from shared.hardware import Cards
 from shared.plan import Planner
 from shared.settings import Settings
 from tests.platforms.rack import GB, HANDLERS
+from tests.shared import nvml
 
 TEXT = Path(__file__).parents[1] / "shared" / "text_handlers"
 
@@ -162,37 +163,24 @@ def test_a_chain_is_as_large_as_its_models_together_or_has_the_card(tmp_path: Pa
     assert sizes.of(chain(given), 12 * GB) == 11 * GB
 
 
-def nvml(*, has_driver: bool) -> Any:
-    """The functions of pynvml, for two cards of which the second tells nothing of its processes."""
-
-    def init() -> None:
-        if not has_driver:
-            raise pynvml.NVMLError_LibraryNotFound
-
-    def processes(card: int) -> Any:
-        if card:
-            raise pynvml.NVMLError_NotSupported
-        return [SimpleNamespace(pid=7, usedGpuMemory=4 * GB), SimpleNamespace(pid=8, usedGpuMemory=None)]
-
-    return SimpleNamespace(
-        nvmlInit=init,
-        nvmlDeviceGetCount=lambda: 2,
-        nvmlDeviceGetHandleByIndex=lambda number: number,
-        nvmlDeviceGetName=lambda card: f"Card {card}",
-        nvmlDeviceGetMemoryInfo=lambda card: SimpleNamespace(total=24 * GB, used=(5 + card) * GB),
-        nvmlDeviceGetComputeRunningProcesses=processes,
-    )
-
-
 def test_the_driver_tells_of_every_card_what_it_can() -> None:
-    first, second = Driver(nvml(has_driver=True)).read()
-    assert first == Gpu(0, "Card 0", 24 * GB, 5 * GB, {7: 4 * GB, 8: 0})
-    assert (second.used, second.processes) == (6 * GB, {})
+    told = nvml.Silicon("GPU-aa11", 24 * GB, 19 * GB, processes={7: 4 * GB, 8: None})
+    shy = nvml.Silicon("GPU-bb22", 24 * GB, 18 * GB)
+    first, second = Driver(Cards(nvml=nvml.Driver([told, shy]))).read()
+    assert first == Gpu(0, "NVIDIA Test", 24 * GB, 5 * GB, {7: 4 * GB, 8: 0})
+    assert (second.number, second.used, second.processes) == (1, 6 * GB, {})
+
+
+def test_a_card_that_is_lost_is_left_out_and_the_others_keep_their_numbers() -> None:
+    lost, other = nvml.Silicon("GPU-aa11"), nvml.Silicon("GPU-bb22")
+    driver = Driver(Cards(nvml=nvml.Driver([lost, other])))
+    lost.is_lost = True
+    assert [gpu.number for gpu in driver.read()] == [1]
 
 
 def test_without_a_driver_it_says_what_to_do() -> None:
     with pytest.raises(InvalidInput, match="leave --gpus out to run on the CPU"):
-        Driver(nvml(has_driver=False))
+        Driver(Cards(nvml=nvml.Driver([], broken=pynvml.NVMLError_LibraryNotFound)))
 
 
 @pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="this machine has cards")

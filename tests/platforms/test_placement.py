@@ -154,6 +154,12 @@ def test_what_no_card_can_hold_is_refused_with_figures(
     assert says in verdict.message
 
 
+@pytest.mark.parametrize("asked", [need(8, pin=1), need(None, pin=1)])
+def test_what_is_pinned_to_a_card_that_is_lost_is_refused_for_now(asked: Need) -> None:
+    verdict = place(asked, [card(0, 24)], [on(1, 8, "busy")])
+    assert verdict == Refuse("the driver does not tell of its card any more", ever=False)
+
+
 def situation(seed: int) -> tuple[Need, list[Card], list[Resident]]:
     """Some cards, some workers on them that fit, and a worker to place."""
     dice = random.Random(seed)

@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import pynvml
@@ -19,6 +20,7 @@ class Silicon:
     free: int = 20 * GIB
     rates: tuple[int, int] | None = (50, 30)
     capability: tuple[int, int] | None = (8, 9)
+    processes: dict[int, int | None] | None = None
     is_lost: bool = False
 
 
@@ -70,6 +72,11 @@ class Driver:
         if handle.rates is None:
             raise pynvml.NVMLError_NotSupported
         return pynvml.c_nvmlUtilization_t(gpu=handle.rates[0], memory=handle.rates[1])
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: Silicon) -> list[Any]:  # noqa: N802
+        if handle.processes is None:
+            raise pynvml.NVMLError_NotSupported
+        return [SimpleNamespace(pid=pid, usedGpuMemory=held) for pid, held in handle.processes.items()]
 
     def _answer(self) -> None:
         self.asked.set()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from shared import nested
 from shared.backlog import Backlog
 from shared.context import JobContext, Kept, Span
 from shared.errors import Cancelled, DeadlineExceeded, InvalidInput, OutOfMemory, ResultTooLarge
@@ -193,6 +194,18 @@ def test_a_nested_run_reports_through_the_outer_one_and_keeps_its_outputs(bench:
     assert inner.made == [Made(RED, 3, True)]
     assert (bench.encoders.made, bench.context.differs, bench.context.steps_done) == ([], {}, 1)
     assert bench.metrics.as_dict()["tiles"] == 4
+
+
+def test_a_video_between_two_pipelines_may_not_fill_the_memory(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nested, "MOST_BYTES", 100_000)
+    inner, noise = NestedContext(bench.context), np.random.default_rng(1)
+    with (
+        pytest.raises(ResultTooLarge, match=r"more than 100 kB of memory.*ask for fewer frames"),
+        inner.video(64, 64, Fraction(24)) as out,
+    ):
+        for _ in range(100):
+            out.write(noise.integers(0, 256, (64, 64, 3), np.uint8))
+    assert inner.made == []
 
 
 def test_a_nested_run_stops_with_its_job_and_can_nest_again(bench: Bench) -> None:

@@ -120,6 +120,12 @@ def test_cards_are_told_in_the_shape_of_livepeers_runner() -> None:
     assert stats.model_dump(mode="json")["gpu_stats"] == {"0": {**about, **told}}
 
 
+def test_a_card_tells_what_processes_hold_of_it_where_it_does() -> None:
+    told, shy = Silicon("GPU-aa11", processes={7: 4 * GIB, 8: None}), Silicon("GPU-bb22")
+    first, second = Cards(nvml=Driver([told, shy])).read().values()
+    assert (first.processes, second.processes) == ({7: 4 * GIB, 8: 0}, {})
+
+
 def test_what_a_card_does_not_tell_is_nothing_here_and_zero_there() -> None:
     shy = Silicon("GPU-ff66", total=None, rates=None, capability=None)
     (card,) = Cards(nvml=Driver([shy])).read().values()

@@ -75,6 +75,13 @@ def test_jobs_are_counted_by_pipeline_and_outcome(runner: Runner, telemetry: Tel
     }
 
 
+def test_the_time_of_a_run_that_failed_is_told_too(runner: Runner, telemetry: Telemetry) -> None:
+    end(runner, fail_at=1, fail="once its first word was told")
+    told = read(telemetry)
+    assert told["pilotlight_jobs_total", ("out_of_memory", "recite")] == 1
+    assert told["pilotlight_stage_seconds_count", ("recite", "run")] == 1
+
+
 def test_names_that_jobs_make_up_are_one_label(runner: Runner, telemetry: Telemetry) -> None:
     for name in ("made-up", "made-up-too", 'quo"te\n'):
         end(runner, pipeline=name)

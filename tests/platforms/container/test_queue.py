@@ -1,12 +1,14 @@
 """One lane, a bounded queue before it, and clients that leave."""
 
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from platforms.container.statuses import nearest
+from shared.jobs.uploads import AT_ONCE
 from tests.platforms.container.box import Box, until_written
 from tests.platforms.harness import until
 
@@ -91,6 +93,23 @@ def test_a_client_that_leaves_while_it_sends_holds_nothing(tmp_path: Path) -> No
         connection.close()
         until(lambda: not box.server.performer.is_busy())
         assert box.post("/sleep", {"ms": 0}).status_code == 200
+
+
+def test_uploads_that_take_too_much_together_are_told_to_come_again(tmp_path: Path) -> None:
+    head = b"POST /sleep HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n{"
+    large = {"name": "x" * 100_000}
+    with Box(tmp_path, max_media_bytes=100_000) as box, ExitStack() as uploads:
+        for _ in range(AT_ONCE):
+            uploads.enter_context(socket.create_connection(("127.0.0.1", box.server.port))).sendall(head)
+        until(lambda: box.post("/sleep", large).status_code == 429)
+        refused = box.post("/sleep", large)
+        assert detail(refused)["code"] == "queue_full"
+        assert int(refused.headers["Retry-After"]) > 0
+        assert 'pilotlight_refused_requests_total{reason="queue_full"} ' in box.get("/metrics").text
+        assert 'pilotlight_refused_requests_total{reason="queue_full"} 0.0' not in box.get("/metrics").text
+        assert box.post("/sleep", {"ms": 0}).status_code == 200  # a small one finds room
+        uploads.close()
+        until(lambda: box.post("/sleep", large).status_code != 429)
 
 
 def test_a_body_that_stops_coming_is_not_waited_for(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from tests.platforms.livepeer.container import ROOT, Container
 SCHEMATHESIS = Path(sysconfig.get_path("scripts")) / "schemathesis"
 HOOKS = "tests.platforms.livepeer.small_requests"
 PATIENCE_S = "600"
+LONGEST_S = 1500
 # They call a request right or wrong by its schema alone, which does not say which fields go together.
 NOT_BY_SCHEMA = "positive_data_acceptance,negative_data_rejection"
 
@@ -36,7 +37,7 @@ def test_the_container_keeps_to_its_document(external: Container, tmp_path: Path
 
 
 @pytest.mark.fuzz
-@pytest.mark.timeout(5400)
+@pytest.mark.timeout(LONGEST_S)
 def test_the_container_keeps_to_its_document_for_long(external: Container, tmp_path: Path) -> None:
     keeps_to_its_document(external, tmp_path, "--phases", "coverage,fuzzing", "--max-examples", "100")
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from templates.demo_models import judge
 from tests.platforms.livepeer import answers, wire
-from tests.platforms.livepeer.conftest import TOKEN
+from tests.platforms.livepeer.conftest import LITTLE, TOKEN
 from tests.platforms.livepeer.container import Container
 
 DRAWING = "demo/text-to-image"
@@ -112,7 +112,7 @@ def test_image_to_video_answers_the_frames_of_one_video(external: Container, pic
     assert answer.status == 200, answer.data
     (frames,) = answers.VideoResponse.model_validate_json(answer.data).frames
     assert {frame.seed for frame in frames} == {3}
-    assert [shown(frame).size for frame in frames] == [(64, 64)] * 8
+    assert [shown(frame).size for frame in frames] == [(64, 64)] * LITTLE["num_frames"]
 
 
 @pytest.mark.parametrize("prompt", ["a photograph", ""])

@@ -18,6 +18,10 @@ async def _gone(request: Request) -> Response:
     raise ClientDisconnect
 
 
+async def _wrong(request: Request) -> Response:
+    raise ZeroDivisionError("of the secret by 0")
+
+
 @pytest.fixture
 def client() -> Iterator[TestClient]:
     app = FastAPI()
@@ -26,8 +30,8 @@ def client() -> Iterator[TestClient]:
     async def known() -> Response:
         return Response(b"routed")
 
-    app.add_middleware(Direct, endpoints={"/known": _direct, "/gone": _gone})
-    with TestClient(app) as client:
+    endpoints = {"/known": _direct, "/gone": _gone, "/wrong": _wrong}
+    with TestClient(Direct(app, endpoints), raise_server_exceptions=False) as client:
         yield client
 
 
@@ -44,3 +48,11 @@ def test_all_else_is_the_applications(client: TestClient, method: str, path: str
 
 def test_a_client_that_has_gone_is_no_error(client: TestClient) -> None:
     assert client.post("/gone").status_code == 400
+
+
+def test_a_bug_is_answered_as_one_and_left_to_the_server_to_log(client: TestClient) -> None:
+    answer = client.post("/wrong")
+    assert (answer.status_code, answer.json()["detail"]["code"]) == (500, "internal")
+    assert "secret" not in answer.text
+    with pytest.raises(ZeroDivisionError):
+        TestClient(client.app).post("/wrong")

@@ -3,6 +3,7 @@
 import io
 import struct
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -10,8 +11,10 @@ import av
 import numpy as np
 from av.audio.resampler import AudioResampler
 from av.video.reformatter import ColorRange, Colorspace
+from PIL import Image
 
 from shared.media.frames import Pixels, VideoLimits
+from shared.media.video_file import VideoFile
 
 LIMITS = VideoLimits(max_pixels=4_000_000, max_frames=1_000, max_seconds=60)
 RED = (220, 30, 40)
@@ -146,3 +149,22 @@ def referring_to(name: bytes, data: bytes) -> bytes:
         start = changed.find(box) - 4
         changed[start : start + 4] = struct.pack(">I", struct.unpack_from(">I", changed, start)[0] + grown)
     return bytes(changed)
+
+
+def limits(**changed: Any) -> VideoLimits:
+    """The usual ones but for some."""
+    return replace(LIMITS, **changed)
+
+
+def pictures_of(data: bytes) -> list[Pixels]:
+    """The frames of a video."""
+    return [frame.pixels for frame in VideoFile(data, LIMITS).frames()]
+
+
+def animation(image_format: str, colours: Sequence[tuple[int, ...]], ms: Sequence[int], mode: str = "RGB") -> bytes:
+    """An animated picture of 24 x 16 pixels, each frame of one colour and for so many milliseconds."""
+    frames = [Image.new(mode, (24, 16), colour) for colour in colours]
+    file = io.BytesIO()
+    options = {"lossless": True} if image_format == "WEBP" else {}
+    frames[0].save(file, image_format, save_all=True, append_images=frames[1:], duration=list(ms), loop=0, **options)
+    return file.getvalue()

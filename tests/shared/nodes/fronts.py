@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,3 +30,16 @@ def front(folder: Path, *urls: str, pipeline: str = "draw", clock: Clock = time.
 def run(runner: Runner, job_id: str = "job", **job_input: Any) -> dict[str, Any]:
     """The result of one job."""
     return runner.submit(Job(job_id, {"pipeline": "draw", **job_input})).result(WAIT_S)
+
+
+def waiting(runner: Runner) -> int:
+    """Jobs that wait for a place on a node."""
+    return runner.forwarder.fleet.counts()[1]
+
+
+def until(condition: Callable[..., Any]) -> None:
+    """Wait for what another thread is about to do."""
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true"
+        time.sleep(0.005)

@@ -5,7 +5,7 @@ import json
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
@@ -13,6 +13,7 @@ from PIL import Image
 
 from shared.media.image import encode_image
 from shared.media.source import data_url
+from tests.shared.jobs import scripted
 
 MODEL = "acme/draw"
 PICTURE = encode_image(Image.linear_gradient("L").resize((8, 8)).convert("RGB"), "png")
@@ -30,13 +31,9 @@ class Asked:
 
 
 @dataclass
-class Answer:
-    """What is answered: `drop` closes the connection instead, `hold` waits first, `chunks` are sent one by one."""
+class Answer(scripted.Answer):
+    """What is answered: `hold` waits first, `chunks` are sent one by one."""
 
-    status: int = 200
-    body: Any = field(default_factory=dict)
-    headers: dict[str, str] = field(default_factory=dict)
-    drop: bool = False
     hold: threading.Event | None = None
     chunks: list[Any] | None = None
 
@@ -70,6 +67,9 @@ def capabilities(*, warm: bool = False, busy: int = 0, capacity: int = 1, model:
         "load": {"running": busy, "waiting": 0, "capacity": capacity, "queue_max": 8},
         "capabilities": [{"pipeline": "draw", "models": [{"model_id": model, "warm": warm}]}],
     }
+
+
+WARM = Answer(body=capabilities(warm=True))
 
 
 class StandIn(ThreadingHTTPServer):
