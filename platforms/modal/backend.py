@@ -59,8 +59,8 @@ class Calls(Protocol):
     async def cancel(self, call: str) -> None:
         """Stop the call, wherever it is."""
 
-    async def counts(self) -> tuple[int, int]:
-        """How many calls wait, and how many containers there are."""
+    async def counts(self) -> tuple[int, int, int]:
+        """How many calls wait, how many run, and how many containers there are."""
 
 
 class ModalBackend:
@@ -292,13 +292,15 @@ class ModalBackend:
 
     async def health(self) -> dict[str, Any]:
         """See Backend; Modal counts what waits and the containers, and nothing that has ended."""
-        waiting, containers = await self._calls.counts()
-        return {"jobs": {"inQueue": waiting}, "workers": {"running": containers, "ready": containers}}
+        waiting, running, containers = await self._calls.counts()
+        return {
+            "jobs": {"inQueue": waiting, "inProgress": running},
+            "workers": _workers(waiting, running, containers),
+        }
 
     async def metrics(self) -> dict[str, Any]:
         """See Backend."""
-        _, containers = await self._calls.counts()
-        return {"workers": {"running": containers}, "readyWorkers": []}
+        return {"workers": _workers(*await self._calls.counts()), "readyWorkers": []}
 
     async def file(self, job_id: str, name: str) -> Path:
         """See Backend; results hold their files, or are in a bucket."""
@@ -332,6 +334,13 @@ def _view(job_id: str, ended: Ended) -> JobView:
         worker_id=ended.get("worker"),
         retries=ended.get("retries", 0),
     )
+
+
+def _workers(waiting: int, running: int, containers: int) -> dict[str, int]:
+    """The containers by state: one that has no job while jobs wait is starting."""
+    free = max(0, containers - running)
+    starting = min(free, waiting)
+    return {"running": running, "initializing": starting, "idle": free - starting, "ready": free - starting}
 
 
 def _running_view(job_id: str, record: Mapping[str, Any], state: Mapping[str, Any] | None) -> JobView:

@@ -1,22 +1,33 @@
 """The calls of the app's GPU class, and its board, through Modal's client."""
 
+import asyncio
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import modal
-import modal.exception
+import modal.exception as failures
 
 from platforms.modal.backend import Ended
-from shared.errors import NotFound, QueueFull
+from shared.errors import InsufficientCapacity, NotFound, QueueFull
 from shared.models.catalog import Entry
 from shared.plan import Plan
 
 # What a model needs on the card, in 10^9 bytes, and the cheapest card that has it with room for a run
 CARDS = ((16, "L4"), (40, "L40S"), (70, "A100-80GB"), (math.inf, "H200"))
 AROUND_RUN_S = 600  # Modal's limit counts a job's files, its model and its result too
+LONGEST_S = 86_400  # that Modal accepts
 RETRY_AFTER_S = 30
 IDLE_S = (2, 3600)  # what Modal accepts
+NO_ANSWER = (  # how a question to Modal fails; all else is how the call itself ended
+    failures.AuthError,
+    failures.ConnectionError,
+    failures.InternalError,
+    failures.PermissionDeniedError,
+    failures.ResourceExhaustedError,
+    failures.ServiceError,
+    failures.ClientClosed,
+)
 
 
 class ModalBoard:
@@ -42,23 +53,27 @@ class EngineCalls:
     """Implements backend.Calls over a class `Engine(pipeline, model_id)` with a method `run`.
 
     Each model has containers of its own, on a card that its entry of models.json names or asks for by its size.
+    `job_timeout_s` is the longest run of a job whose entry has no other.
     """
 
-    def __init__(self, engine: Any, entries: Iterable[Entry]) -> None:
+    def __init__(self, engine: Any, entries: Iterable[Entry], job_timeout_s: float) -> None:
         self._engine = engine
         self._entries = list(entries)
+        self._job_timeout_s = job_timeout_s
 
     async def spawn(self, plan: Plan, job: Mapping[str, Any]) -> str:
         """See Calls."""
         try:
             call = await self._of(plan).run.spawn.aio(dict(job))
-        except modal.exception.ResourceExhaustedError as full:
+        except failures.ResourceExhaustedError as full:
             raise QueueFull("Modal takes no more jobs now; try again later", retry_after_s=RETRY_AFTER_S) from full
         return str(call.object_id)
 
     def _of(self, plan: Plan) -> Any:
         entries = [found.entry for found in (plan, *plan.nested) if found.entry]
-        return self._engine.with_options(**options(entries))(pipeline=plan.pipeline, model_id=plan.model_id or "")
+        run_s = (plan.entry and plan.entry.timeout_s) or self._job_timeout_s
+        chosen = self._engine.with_options(**options(entries, run_s))
+        return chosen(pipeline=plan.pipeline, model_id=plan.model_id or "")
 
     async def ended(self, call: str, timeout_s: float) -> Ended | None:
         """See Calls."""
@@ -66,11 +81,15 @@ class EngineCalls:
             ended: Ended = await modal.FunctionCall.from_id(call).get.aio(timeout=timeout_s)
         except TimeoutError:  # the builtin one: it has not ended
             return None
-        except modal.exception.FunctionTimeoutError:
+        except NO_ANSWER as away:
+            raise InsufficientCapacity("Modal does not say how the job is; ask again", retry_after_s=1) from away
+        except failures.FunctionTimeoutError:
             return {"status": "TIMED_OUT", "error": "deadline_exceeded: Modal ended the job at its container's limit"}
-        except (modal.exception.OutputExpiredError, modal.exception.NotFoundError) as gone:
+        except (failures.OutputExpiredError, failures.NotFoundError) as gone:
             raise NotFound("Modal has no result of this job any more; it keeps them for 7 days") from gone
-        except modal.exception.Error as lost:
+        except Exception as lost:  # what kept a container from its start may be anything
+            if _is_of_a_download(lost):
+                raise InsufficientCapacity("the result cannot be fetched now; ask again", retry_after_s=1) from lost
             return {"status": "FAILED", "error": f"internal: Modal ended the job's container ({type(lost).__name__})"}
         return ended
 
@@ -78,22 +97,27 @@ class EngineCalls:
         """See Calls."""
         await modal.FunctionCall.from_id(call).cancel.aio()
 
-    async def counts(self) -> tuple[int, int]:
+    async def counts(self) -> tuple[int, int, int]:
         """See Calls: over the containers of each model."""
-        waiting = containers = 0
-        for entry in self._entries:
-            engine = self._engine.with_options(**options([entry]))(pipeline=entry.pipeline, model_id=entry.full_id)
-            stats = await engine.run.get_current_stats.aio()
-            waiting, containers = waiting + stats.backlog, containers + stats.num_total_runners
-        return waiting, containers
+        counted = await asyncio.gather(*map(self._stats, self._entries))
+        waiting = sum(stats.backlog for stats in counted)
+        running = sum(stats.num_running_inputs for stats in counted)
+        return waiting, running, sum(stats.num_total_runners for stats in counted)
+
+    async def _stats(self, entry: Entry) -> Any:
+        chosen = self._engine.with_options(**options([entry], entry.timeout_s or self._job_timeout_s))
+        return await chosen(pipeline=entry.pipeline, model_id=entry.full_id).run.get_current_stats.aio()
 
 
-def options(entries: Iterable[Entry]) -> dict[str, Any]:
-    """What the containers for these models need, as `Cls.with_options` takes it."""
+def _is_of_a_download(exc: Exception) -> bool:
+    """Whether Modal's client could not fetch a large result: it lies in a bucket, and is asked for by HTTP."""
+    return type(exc).__module__.partition(".")[0] == "aiohttp" or str(exc).startswith("Get from url failed")
+
+
+def options(entries: Iterable[Entry], run_s: float) -> dict[str, Any]:
+    """What the containers for these models need for runs of so many seconds, as `Cls.with_options` takes it."""
     listed = list(entries)
-    chosen: dict[str, Any] = {"gpu": card(listed)}
-    if limits := [entry.timeout_s for entry in listed if entry.timeout_s]:
-        chosen["timeout"] = math.ceil(max(limits)) + AROUND_RUN_S
+    chosen: dict[str, Any] = {"gpu": card(listed), "timeout": min(LONGEST_S, math.ceil(run_s) + AROUND_RUN_S)}
     if listed:
         shortest, longest = IDLE_S
         chosen["scaledown_window"] = min(longest, max(shortest, math.ceil(max(entry.idle_s for entry in listed))))
@@ -101,10 +125,15 @@ def options(entries: Iterable[Entry]) -> dict[str, Any]:
 
 
 def card(entries: Iterable[Entry]) -> str:
-    """The card that runs these models, one after the other: the one that is named, else by the largest."""
-    listed = list(entries)
-    named = [entry.gpu_type for entry in listed if entry.gpu_type]
-    if named:
-        return named[0]
-    needed = max((entry.gpu_memory_gb or 0 for entry in listed), default=0)
-    return next(name for most, name in CARDS if needed <= most)
+    """The card that runs these models, one after the other: the one that the largest names, else by its size."""
+    largest = max(entries, key=_needed, default=None)
+    if largest and largest.gpu_type:
+        return largest.gpu_type
+    return next(name for most, name in CARDS if largest is None or _needed(largest) <= most)
+
+
+def _needed(entry: Entry) -> float:
+    """What a model needs on the card; one whose card is named without its size may need all of that."""
+    if entry.gpu_memory_gb is None:
+        return math.inf if entry.gpu_type else 0
+    return entry.gpu_memory_gb

@@ -28,4 +28,6 @@ def web_of(engine: Any, board: modal.Dict) -> Any:
     settings = Settings.from_env()
     logs.set_up(settings.log_level)
     registry = handlers.Folders(settings.handlers)
-    return web_app(settings, registry, ModalBoard(board), EngineCalls(engine, listed(settings)))
+    return web_app(
+        settings, registry, ModalBoard(board), EngineCalls(engine, listed(settings), settings.job_timeout_s)
+    )

@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 
 from platforms.modal.backend import LONGEST_WAIT_S, ModalBackend
+from shared import logs
 from shared.errors import Cancelled, Internal, InvalidInput
 from shared.job import Piece
 from shared.jobs.backend import JobView, Policy, Submission
@@ -18,6 +19,7 @@ from shared.jobs.performer import OnPiece, Unfinished
 from shared.jobs.terms import NO_TERMS, Terms
 
 HOLD_S = 10.0
+TRIES_AFTER_S = (0, 1, 5, 10)  # of a cancel that nobody will ask for again
 
 
 class Performing:
@@ -93,9 +95,7 @@ class ModalPerformer:
     ) -> None:
         policy = Policy(max(1, round(terms.timeout_s * 1000))) if terms.timeout_s else Policy()
         submission = Submission(dict(job_input), policy=policy)
-        queueing = asyncio.create_task(
-            performing.backend.submit(submission, is_whole=True, job_id=performing.job_id)
-        )
+        queueing = asyncio.create_task(performing.backend.submit(submission, is_whole=True, job_id=performing.job_id))
         longest_s = None if performing.streams else LONGEST_WAIT_S  # Modal waits for the beginning of an answer
         try:
             async with asyncio.timeout(longest_s), _unless(performing.is_stopped):
@@ -137,7 +137,20 @@ async def _cancel(performing: Performing, queueing: "asyncio.Task[JobView]") -> 
     """Stop a job that nobody waits for, if it was queued: where that was refused, its id may be another job's."""
     with anyio.CancelScope(shield=True), contextlib.suppress(Exception):
         await queueing
+        for pause_s in TRIES_AFTER_S:
+            await asyncio.sleep(pause_s)
+            if await _has_cancelled(performing):
+                return
+
+
+async def _has_cancelled(performing: Performing) -> bool:
+    try:
         await performing.backend.cancel(performing.job_id)
+    except Exception as exc:  # noqa: BLE001 whatever Modal raises
+        about = {"job": performing.job_id, "error": type(exc).__name__}
+        logs.logger.warning("a job that nobody waits for could not be cancelled", extra={"fields": about})
+        return False
+    return True
 
 
 class _Left(Exception):

@@ -1,17 +1,18 @@
 """The web function's application: the endpoints' API and the synchronous routes, over Modal's calls."""
 
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from fastapi import APIRouter, Depends, FastAPI
 
 from platforms.modal.backend import Board, Calls, ModalBackend
 from platforms.modal.performer import ModalPerformer
 from platforms.modal.webhooks import Webhooks
-from shared.errors import InvalidInput
+from shared.errors import InvalidInput, NotFound
 from shared.jobs.api import client_app
 from shared.jobs.auth import requires
-from shared.jobs.cancels import cancel_router
+from shared.jobs.cancels import CancelAnswer
 from shared.jobs.rest import RestRouter
 from shared.models.catalog import BUILT_IN, TEXT_GENERATION, Catalog, Entry, read
 from shared.plan import Planner
@@ -46,8 +47,23 @@ def web_app(settings: Settings, registry: Registry, board: Board, calls: Calls) 
         text_model=next((entry.full_id for entry in listed(settings) if _is_text(entry)), ""),
     )
     guarded = APIRouter(dependencies=[Depends(check)])
-    guarded.include_router(cancel_router(performer))
+    guarded.include_router(_cancel_router(backends.values()))
     return client_app(backends, token, routers=(rest, guarded))
+
+
+def _cancel_router(backends: Iterable[ModalBackend]) -> APIRouter:
+    """`POST /cancel/{job_id}`: by the board, for the request that waits for the job may be in another container."""
+    router = APIRouter(tags=["generate"])
+
+    @router.post("/cancel/{job_id}", operation_id="cancel")
+    async def cancel(job_id: str) -> CancelAnswer:
+        for backend in backends:
+            with contextlib.suppress(NotFound):
+                status = (await backend.cancel(job_id)).status
+                return CancelAnswer(id=job_id, status=status if status in ("CANCELLED", "COMPLETED") else "FAILED")
+        raise NotFound("no such job; results are kept for 7 days")
+
+    return router
 
 
 def planners(settings: Settings, registry: Registry) -> Mapping[str, Planner]:
@@ -66,8 +82,8 @@ def planners(settings: Settings, registry: Registry) -> Mapping[str, Planner]:
 
 
 def listed(settings: Settings) -> list[Entry]:
-    """The models that the app serves."""
-    return read(settings.models or BUILT_IN)
+    """The models that the app serves: not those of nodes, for which a card would be rented to wait for another."""
+    return [entry for entry in read(settings.models or BUILT_IN) if not entry.is_remote]
 
 
 def _is_text(entry: Entry) -> bool:

@@ -100,6 +100,9 @@ class ModalWorker:
     async def run(self, given: dict[str, Any], call: str) -> dict[str, Any]:
         """Run a job of `backend.ModalBackend`, and return how it ended: nothing but a cancelled call raises.
 
+        An error that left this call would reach the web function as one of its own; a TimeoutError would mean to it
+        that the job goes on.
+
         Args:
             given: its id, input, terms and webhook.
             call: the id of this call.
@@ -108,8 +111,30 @@ class ModalWorker:
             asyncio.CancelledError: Modal stopped the call, and the job has left the device.
         """
         begun_ms, job_id = _now_ms(), given["id"]
-        if await asyncio.to_thread(self._board.get, f"{job_id}/ended"):
-            return {"status": "CANCELLED"}  # before its call was known
+        try:
+            if not await asyncio.to_thread(self._is_wanted, given):
+                return {"status": "CANCELLED"}
+            ended = await self._told(given, call, begun_ms)
+        except Exception as exc:  # noqa: BLE001 whatever Modal's board raises
+            logs.logger.error("the job could not be begun", extra={"fields": {"job": job_id}}, exc_info=exc)
+            error = f"insufficient_capacity: the job could not be begun ({type(exc).__name__}); submit it again"
+            ended = {"status": "FAILED", "error": error, "worker": self.runner.settings.worker_id, "retries": 0}
+            ended |= {"delay_ms": max(0, begun_ms - given["created_ms"]), "execution_ms": 0}
+        if given["webhook"]:
+            self._webhooks.call(given["webhook"], _webhook_body(given, ended))
+        return ended
+
+    def _is_wanted(self, given: dict[str, Any]) -> bool:
+        """Whether somebody can ask for the job: it was not cancelled before its call was known, and it is the one
+        that was written down. Where queueing it seemed to fail, another one may have its id by now.
+        """
+        record = self._board.get(f"{given['id']}/record")
+        is_known = record is not None and record["created_ms"] == given["created_ms"]
+        return is_known and not self._board.get(f"{given['id']}/ended")
+
+    async def _told(self, given: dict[str, Any], call: str, begun_ms: int) -> dict[str, Any]:
+        """How the job ended, with when and where; it is told of while it runs."""
+        job_id = given["id"]
         journal = await asyncio.to_thread(
             Journal, self._board, job_id, call=call, worker=self.runner.settings.worker_id
         )
@@ -126,8 +151,6 @@ class ModalWorker:
         }
         if ended["status"] != "COMPLETED" and (kept := journal.kept()):
             ended["kept"] = kept
-        if given["webhook"]:
-            self._webhooks.call(given["webhook"], _webhook_body(given, ended))
         return ended
 
     async def _ended(self, given: dict[str, Any], journal: Journal) -> dict[str, Any]:

@@ -106,8 +106,9 @@ class WorkerCalls:
     async def cancel(self, call: str) -> None:
         self.tasks[call].cancel()
 
-    async def counts(self) -> tuple[int, int]:
-        return sum(not task.done() for task in self.tasks.values()), len(self._workers)
+    async def counts(self) -> tuple[int, int, int]:
+        running = sum(turn.locked() for turn in self._turns.values())
+        return sum(not task.done() for task in self.tasks.values()) - running, running, len(self._workers)
 
 
 def no_models(folder: Path) -> Path:

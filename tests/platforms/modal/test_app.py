@@ -27,7 +27,7 @@ from tests.platforms.modal.gateway import Gateway
 from tests.platforms.modal.plane import ROOT, Plane
 from tests.platforms.modal.records import Stock
 from tests.platforms.modal.stand_in import Entries
-from tests.platforms.modal.test_worker import given
+from tests.platforms.modal.test_worker import given, record_of
 
 RED = "a red circle on a blue background"
 DRAWING = {"pipeline": "text-to-image", "model_id": "demo/text-to-image", "prompt": RED}
@@ -60,10 +60,10 @@ def client(modal_app: Deployed) -> Iterator[Client]:
 
 
 def test_a_job_is_seen_on_its_way_and_its_picture_is_right(client: Client) -> None:
-    seen: list[dict[str, Any]] = []
     job_id = client.submit({**DRAWING, "num_inference_steps": 40, "seed": 3})
-    result = client.wait(job_id, on_progress=lambda job: seen.append(job))
-    assert {job["status"] for job in seen} >= {"IN_PROGRESS"}
+    seen = until(lambda: (job := client.status(job_id))["status"] != "IN_QUEUE" and job, 90)
+    assert seen["status"] == "IN_PROGRESS"
+    result = client.wait(job_id)
     made = Image.open(io.BytesIO(client.download(result["images"][0]["url"])))
     assert judge.matches(made, RED)
 
@@ -129,11 +129,12 @@ def test_the_web_function_asks_for_the_token(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_class_runs_a_job_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEVICE", "cpu")
-    monkeypatch.setattr(app, "board", Entries())
+    board, job = Entries(), given({"prompt": "hello", "max_tokens": 8, "details": True})
+    board.update({f"{job['id']}/record": record_of(job)})
+    monkeypatch.setattr(app, "board", board)
     made: Any = app.Engine
     engine = made(pipeline="text-generation", model_id="demo/text-generation")
     engine._enter()  # which `.local()` does itself where the method is not async (modal 1.6.4)
-    job = given({"prompt": "hello", "max_tokens": 8, "details": True})
     with pytest.warns(UserWarning, match="will not have access to the mounted Volume"):
         running = engine.run.local(job)
     ended = asyncio.run(running)

@@ -199,10 +199,13 @@ def test_what_modal_cannot_do_is_said(desk: Desk, client: Client) -> None:
 def test_health_counts_what_modal_counts(client: Client, tmp_path: Path) -> None:
     running = client.submit(held(tmp_path))
     until(lambda: diary(tmp_path) == ["start"])
+    waiting = client.submit(held(tmp_path))
     health = client.health()
-    assert health["jobs"]["inQueue"] >= 1
-    assert health["workers"]["running"] >= 1
+    assert health["jobs"] == {"inQueue": 1, "inProgress": 1}
+    assert health["workers"]["running"] == 1
+    client.cancel(waiting)
     client.cancel(running)
+    until(lambda: client.health()["workers"]["idle"])
 
 
 class TestSynchronous:
@@ -240,6 +243,12 @@ class TestSynchronous:
         until(lambda: diary(tmp_path) == ["start"])
         assert desk.call("GET", answer.headers["Location"]).json()["status"] == "IN_PROGRESS"
         assert client.cancel(job_id)["status"] == "CANCELLED"
+
+    def test_is_cancelled_from_any_container(self, desk: Desk, client: Client, tmp_path: Path) -> None:
+        job_id = client.submit(held(tmp_path))  # no request of this container waits for it
+        until(lambda: diary(tmp_path) == ["start"])
+        assert desk.call("POST", f"/cancel/{job_id}").json() == {"id": job_id, "status": "CANCELLED"}
+        until(lambda: diary(tmp_path) == ["start", "end"])
 
     def test_can_be_cancelled_by_its_id(self, desk: Desk, client: Client, tmp_path: Path) -> None:
         body = {name: value for name, value in held(tmp_path).items() if name != "pipeline"}

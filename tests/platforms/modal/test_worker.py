@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,17 @@ class Container:
         self.worker.after_snapshot()
 
     def run(self, job_input: dict[str, Any], **more: Any) -> dict[str, Any]:
-        return asyncio.run(self.worker.run(given(job_input, **more), "fc-1"))
+        return asyncio.run(self.worker.run(self.queued(job_input, **more), "fc-1"))
+
+    def queued(self, job_input: dict[str, Any], **more: Any) -> dict[str, Any]:
+        """A job that is on the board."""
+        job = given(job_input, **more)
+        self.board.update({f"{job['id']}/record": record_of(job)})
+        return job
+
+
+def record_of(job: dict[str, Any]) -> dict[str, Any]:
+    return {"endpoint": "media", "call": None, "created_ms": job["created_ms"], "webhook": None}
 
 
 def given(job_input: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -77,11 +89,31 @@ def test_a_job_that_was_cancelled_before_its_call_was_known_is_not_run(sleeper: 
     assert not (tmp_path / "diary").exists()
 
 
+def test_a_job_that_nobody_can_ask_for_is_not_run(sleeper: Container, tmp_path: Path) -> None:
+    diary = tmp_path / "diary"
+    job = sleeper.queued({"pipeline": "sleep", "diary": str(diary)})
+    for record in (None, {**record_of(job), "created_ms": job["created_ms"] + 1}):  # lost, or that of a second try
+        sleeper.board.update({"job-1/record": record})
+        assert asyncio.run(sleeper.worker.run(job, "fc-1")) == {"status": "CANCELLED"}
+    assert not diary.exists()
+
+
+def test_a_board_that_is_away_is_an_end_and_no_error_of_the_call(
+    sleeper: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(name: str) -> None:
+        raise TimeoutError(name)  # which to the web function would mean that the job goes on
+
+    monkeypatch.setattr(sleeper.board, "get", away)
+    ended = sleeper.run({"pipeline": "sleep", "ms": 1})
+    assert (ended["status"], ended["error"].split(":")[0]) == ("FAILED", "insufficient_capacity")
+
+
 def test_a_call_that_is_stopped_ends_once_the_job_has_left(sleeper: Container, tmp_path: Path) -> None:
     diary = tmp_path / "diary"
 
     async def stopped() -> None:
-        job = given({"pipeline": "sleep", "ms": 60_000, "steps": 6000, "diary": str(diary)})
+        job = sleeper.queued({"pipeline": "sleep", "ms": 60_000, "steps": 6000, "diary": str(diary)})
         call = asyncio.create_task(sleeper.worker.run(job, "fc-1"))
         while not diary.exists():
             await asyncio.sleep(0.01)
@@ -131,6 +163,10 @@ def events(board: Entries, job_id: str = "job-1") -> list[tuple[str, bytes]]:
     return [event for start in starts for event in board.get(f"{job_id}/events/{start}")]
 
 
+def is_told(board: Entries, n: int) -> bool:
+    return bool(board.get("j/state")["next"] == n)
+
+
 class TestJournal:
     """What is written to the board."""
 
@@ -159,6 +195,29 @@ class TestJournal:
             {"seq": 1, "stage": "running", "step": 1, "steps": 2},
             {"seq": 2, "stage": "running", "step": 2, "steps": 2},
         ]
+
+    def test_many_events_are_few_entries(self) -> None:
+        board = Entries()
+        journal = Journal(board, "j", call="fc-1", worker="a")
+        for n in range(1, 40):
+            journal.hear(Piece("x" * 1000))
+            until(partial(is_told, board, n))
+        journal.close()
+        assert len(board.get("j/state")["starts"]) == 2
+        assert len(events(board, "j")) == 39
+
+    def test_the_last_words_are_tried_again(self) -> None:
+        board = Flaky()
+        journal = Journal(board, "j", call="fc-1", worker="a")
+        board.fails = True
+        journal.hear(Piece("x"))
+        until(lambda: board.tries == 1)
+        closing = threading.Thread(target=journal.close)
+        closing.start()
+        until(lambda: board.tries > 3)
+        board.fails = False
+        closing.join()
+        assert [text for _, text in events(board, "j")] == [b'"x"']
 
     def test_a_board_that_fails_loses_nothing_when_it_is_back(self) -> None:
         board = Flaky()
