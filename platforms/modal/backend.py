@@ -17,7 +17,7 @@ from shared.jobs.backend import EventKind, EventsView, JobView, Status, StreamVi
 from shared.jobs.outputs import error_text
 from shared.plan import Plan, Planner
 
-LOOK_EVERY_S = 0.25  # at the board, while a client waits for pieces
+LOOK_EVERY_S = (0.25, 1.0)  # at the board, while a client waits: less often while a job waits for its container
 LONGEST_WAIT_S = 140.0  # Modal answers a request of more than 150 s with a redirect
 SPAWNED_WITHIN_S = 120.0  # a job that has no call by then was lost with the container that took it
 ANSWER_BYTES = 1_000_000  # of pieces in one answer; the next one has more
@@ -245,7 +245,8 @@ class ModalBackend:
             if wanted or ended or loop.time() >= until:
                 break
             start = told[-1][0] + 1 if told else start
-            await asyncio.sleep(LOOK_EVERY_S)
+            often, seldom = LOOK_EVERY_S
+            await asyncio.sleep(often if state["next"] else seldom)
         following = told[-1][0] + 1 if told else max(start, state["first"])
         rest = following < state["next"]
         status: Status = "IN_PROGRESS" if rest or (state["next"] and not ended) else "IN_QUEUE"

@@ -2,7 +2,8 @@
 
 import asyncio
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import modal
@@ -38,15 +39,27 @@ class ModalBoard:
 
     async def get(self, name: str) -> Any:
         """See Board."""
-        return await self._entries.get.aio(name)
+        with _asking():
+            return await self._entries.get.aio(name)
 
     async def put(self, name: str, entry: Any, *, is_new: bool = False) -> bool:
         """See Board."""
-        return await self._entries.put.aio(name, entry, skip_if_exists=is_new)
+        with _asking():
+            return await self._entries.put.aio(name, entry, skip_if_exists=is_new)
 
     async def drop(self, name: str) -> None:
         """See Board."""
-        await self._entries.pop.aio(name, None)
+        with _asking():
+            await self._entries.pop.aio(name, None)
+
+
+@contextmanager
+def _asking() -> Iterator[None]:
+    """What Modal cannot answer now can be asked again."""
+    try:
+        yield
+    except NO_ANSWER as away:
+        raise InsufficientCapacity("Modal does not answer; ask again", retry_after_s=1) from away
 
 
 class EngineCalls:
@@ -78,11 +91,12 @@ class EngineCalls:
     async def ended(self, call: str, timeout_s: float) -> Ended | None:
         """See Calls."""
         try:
-            ended: Ended = await modal.FunctionCall.from_id(call).get.aio(timeout=timeout_s)
+            with _asking():
+                ended: Ended = await modal.FunctionCall.from_id(call).get.aio(timeout=timeout_s)
         except TimeoutError:  # the builtin one: it has not ended
             return None
-        except NO_ANSWER as away:
-            raise InsufficientCapacity("Modal does not say how the job is; ask again", retry_after_s=1) from away
+        except InsufficientCapacity:
+            raise
         except failures.FunctionTimeoutError:
             return {"status": "TIMED_OUT", "error": "deadline_exceeded: Modal ended the job at its container's limit"}
         except (failures.OutputExpiredError, failures.NotFoundError) as gone:
