@@ -242,14 +242,9 @@ def test_each_stage_of_a_job_is_one_line_of_the_log(lab: Lab) -> None:
     job = lab.submit("logged", 20)
     lab.client.wait(job)
     lines = [line for line in lab.logs().splitlines() if f'"job": "{job}"' in line]
-    assert [
-        stage for stage in ("taken", "run", "delivered", "ended") if any(f'"{stage}"' in line for line in lines)
-    ] == [
-        "taken",
-        "run",
-        "delivered",
-        "ended",
-    ]
+    stages = ("taken", "run", "delivered", "ended")
+    told = [stage for stage in stages if any(f'"{stage}"' in line for line in lines)]
+    assert told == ["taken", "run", "ended"]  # it has made nothing to deliver
 
 
 def test_a_job_over_its_time_stops_and_says_so(tmp_path: Path) -> None:
