@@ -10,7 +10,7 @@ from pathlib import Path
 from shared.models.checks import Damaged, Record, check_file
 from shared.models.hub import Listing
 from shared.models.lease import PREPARED, Lease, Waiter
-from shared.models.walk import files_below
+from shared.models.walk import files_below, make_folder
 
 FOLDER = ".incoming"
 DROPPED = "dropped-"  # how the names of those that are being deleted start
@@ -31,7 +31,7 @@ def adopt(repo: Path, token: str) -> Path:
             continue
         with contextlib.suppress(FileNotFoundError):  # removed by one who has just learnt that it lost the lease
             old.rename(mine)
-    mine.mkdir(parents=True, exist_ok=True)
+    make_folder(mine)
     _remove_texts(repo)
     shutil.rmtree(mine / ".cache", ignore_errors=True)  # huggingface_hub's partial files, which it never resumes
     return mine

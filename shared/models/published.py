@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.models.checks import Record
-from shared.models.walk import files_below
+from shared.models.walk import files_below, make_folder
 
 MARKER = ".published-{}.json"
 
@@ -88,14 +88,14 @@ def publish(repo: Path, incoming: Path, marker: Marker) -> Path:
     snapshot = snapshot_path(repo, marker.commit)
     shutil.rmtree(incoming / ".cache", ignore_errors=True)
     if not snapshot.exists():
-        snapshot.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(snapshot.parent)
         _write_marker(repo, marker)  # first: it counts only when every file that it names is there
         incoming.rename(snapshot)
         return snapshot
     before = read_marker(repo, marker.commit)
     for file in list(files_below(incoming)):
         target = snapshot / file.relative_to(incoming)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         file.replace(target)
     incoming.rename(incoming.with_name(f"{incoming.name}-done"))  # fails where another took it over in between
     shutil.rmtree(incoming.with_name(f"{incoming.name}-done"), ignore_errors=True)
@@ -120,7 +120,7 @@ def write_ref(repo: Path, revision: str, commit: str) -> None:
     """
     ref = repo / "refs" / revision
     with contextlib.suppress(FileExistsError, NotADirectoryError, IsADirectoryError):
-        ref.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(ref.parent)
         replace_text(ref, commit)
 
 
