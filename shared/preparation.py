@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Self
 
 from shared import logs
 from shared.context import JobContext
 from shared.errors import MediaTooLarge
 from shared.job import Job
+from shared.media.deliver import Deliverer
 from shared.media.fetch import Fetcher
 from shared.media.source import MediaLimits, media_inputs
 from shared.models.catalog import Entry
@@ -17,6 +19,7 @@ from shared.models.transfer import Transfer
 from shared.outgoing import Outgoing
 from shared.plan import Plan
 from shared.schemas import ModelSource
+from shared.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,22 @@ class Preparation:
     outgoing: Outgoing
     fetcher: Fetcher
     limits: MediaLimits
+
+    @classmethod
+    def from_settings(cls, settings: Settings, store: Store) -> Self:
+        """By the limits and places of this machine."""
+        fetcher = Fetcher(
+            max_bytes=settings.max_media_bytes,
+            timeout_s=settings.fetch_timeout_s,
+            allow_private_hosts=settings.allow_private_hosts,
+        )
+        limits = MediaLimits(
+            settings.max_media_bytes,
+            settings.max_image_pixels,
+            settings.max_video_frames,
+            settings.max_video_seconds,
+        )
+        return cls(store, Outgoing(Deliverer.from_settings(settings, fetcher)), fetcher, limits)
 
     def prepare(self, job: Job, plan: Plan, context: JobContext) -> ModelSource | None:
         """Everything that needs no device: what the job names is checked, fetched and on disk before its turn."""

@@ -24,9 +24,7 @@ from shared.errors import (
 )
 from shared.job import Clock, Job
 from shared.lane import Lane
-from shared.media.deliver import Deliverer
-from shared.media.fetch import Fetcher
-from shared.media.source import MediaLimits, media_inputs
+from shared.media.source import media_inputs
 from shared.metrics import JobMetrics, Observe, unobserved
 from shared.models import readahead
 from shared.models.catalog import Entry
@@ -36,7 +34,7 @@ from shared.models.volumes import is_networked
 from shared.nesting import Nesting
 from shared.nodes import accounts
 from shared.nodes.forwarding import Forwarder
-from shared.outgoing import Outgoing, outputs_of
+from shared.outgoing import outputs_of
 from shared.plan import Plan, Planner, run_handler
 from shared.preparation import Preparation
 from shared.schemas import Handler, ModelSource, Output, Registry
@@ -73,7 +71,7 @@ class Runner:
         self._cold_starts: list[dict[str, Any]] = []  # one at most, for the first job to take
         self._ahead = ahead.Ahead()
         self._placed: list[dict[str, Any]] = []  # what models that were read ahead tell, until `warm` does
-        self._preparation = _preparation(settings, self.store)
+        self._preparation = Preparation.from_settings(settings, self.store)
         self._outgoing = self._preparation.outgoing
         self.forwarder = Forwarder.of_entries(self.planner.remote, settings.job_timeout_s, clock)
         self._nesting = Nesting(
@@ -367,21 +365,6 @@ class Runner:
                 within=context.nested,
             )
         )
-
-
-def _preparation(settings: Settings, store: Store) -> Preparation:
-    fetcher = Fetcher(
-        max_bytes=settings.max_media_bytes,
-        timeout_s=settings.fetch_timeout_s,
-        allow_private_hosts=settings.allow_private_hosts,
-    )
-    limits = MediaLimits(
-        settings.max_media_bytes,
-        settings.max_image_pixels,
-        settings.max_video_frames,
-        settings.max_video_seconds,
-    )
-    return Preparation(store, Outgoing(Deliverer.from_settings(settings, fetcher)), fetcher, limits)
 
 
 def _has_room(device: devices.Device, source: ModelSource) -> bool:

@@ -58,6 +58,7 @@ if modal.is_local() and "modal" in Path(sys.argv[0]).with_suffix("").parts[-2:]:
 # The card's image is the one that the container and the RunPod worker are built from; the web function has a small
 # one, for it only reads requests. Our code is added last, so that a change of it builds nothing anew.
 
+HOME = "/root"  # where Modal puts Python sources in its containers
 OURS = ("handlers", "shared", "platforms")
 ENVIRONMENT = {
     "MODEL_DIR": "/models",
@@ -84,7 +85,7 @@ def with_code(image: modal.Image) -> modal.Image:
     return (
         image.env(ENVIRONMENT)
         .add_local_python_source(*OURS)
-        .add_local_dir(ROOT / "templates", "/root/templates", ignore=["**/__pycache__", "**/train"])
+        .add_local_dir(ROOT / "templates", f"{HOME}/templates", ignore=["**/__pycache__", "**/train"])
     )
 
 

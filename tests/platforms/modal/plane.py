@@ -12,9 +12,9 @@
 
 `plane.containers` has what its containers did: `commits` and `reloads` of volumes, `checkpoints` (snapshots), and
 `failures` of those that could not start. Its `env` is added to the environment of those that start from then on.
-Paths in what the image sets there (`/models`, `/root/...`) are replaced by folders of this machine. Calls wait while
-`max_containers` are busy; `plane.calls.max_waiting` is how many may; `plane.calls.all[id].is_expired = True` ages
-one until Modal keeps it no more.
+Paths of volumes and of uploaded files, in what the image sets there, are replaced by folders of this machine. Calls
+wait while `max_containers` are busy; `plane.calls.max_waiting` is how many may. Modal keeps a call no
+more once `plane.calls.all[id].is_expired = True`.
 
 It shows no image builds, GPUs, quotas or volumes shared by machines; a snapshot goes on in the process that made it.
 """

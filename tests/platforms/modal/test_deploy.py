@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 from modal_proto import api_pb2
 
+from platforms.modal.app import HOME
 from tests.platforms.modal.conftest import APP
 from tests.platforms.modal.plane import COMMAND, ROOT, Plane
 from tests.platforms.modal.records import App, Function, MountedVolume, Stock
 
 MINUTES = 60
 OURS = ("handlers", "shared", "platforms")
-DEMO_MODEL = "/root/templates/demo_models/text-to-image/unet/diffusion_pytorch_model.safetensors"
+DEMO_MODEL = f"{HOME}/templates/demo_models/text-to-image/unet/diffusion_pytorch_model.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -97,16 +98,16 @@ def test_the_engine_never_sees_the_clients_token(engine: Function) -> None:
 
 
 def test_all_our_code_is_uploaded(app: App) -> None:
-    ours = {f"/root/{file.relative_to(ROOT)}" for folder in OURS for file in (ROOT / folder).rglob("*.py")}
+    ours = {f"{HOME}/{file.relative_to(ROOT)}" for folder in OURS for file in (ROOT / folder).rglob("*.py")}
     for function in app.functions.values():
         uploaded = function.files
         assert ours <= set(uploaded)
-        assert uploaded["/root/shared/runner.py"] == (ROOT / "shared" / "runner.py").read_bytes()
+        assert uploaded[f"{HOME}/shared/runner.py"] == (ROOT / "shared" / "runner.py").read_bytes()
 
 
 def test_models_and_demo_weights_are_uploaded(engine: Function) -> None:
-    assert engine.files["/root/templates/models.json"] == (ROOT / "templates" / "models.json").read_bytes()
-    assert engine.files[DEMO_MODEL] == (ROOT / DEMO_MODEL.removeprefix("/root/")).read_bytes()
+    assert engine.files[f"{HOME}/templates/models.json"] == (ROOT / "templates" / "models.json").read_bytes()
+    assert engine.files[DEMO_MODEL] == (ROOT / DEMO_MODEL.removeprefix(f"{HOME}/")).read_bytes()
 
 
 def test_nothing_else_is_uploaded(app: App, deployed: Stock) -> None:
