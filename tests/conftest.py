@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from shared.logs import logger
+from tests.lines import Lines, logged
 from tests.studio import Studio, TextStudio
 
 RECEIPT_KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
@@ -30,3 +32,18 @@ def text_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TextStudio
     with studio.endpoint:
         yield studio
         studio.client.close()
+
+
+@pytest.fixture
+def lines() -> Iterator[Lines]:
+    with logged() as lines:
+        yield lines
+
+
+@pytest.fixture(autouse=True)
+def _log_as_it_was() -> Iterator[None]:
+    """Entry points that run in the tests' own process set the log up for all that follows."""
+    handlers, level, propagate = logger.handlers[:], logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.propagate = handlers, propagate
+    logger.setLevel(level)

@@ -21,6 +21,7 @@ from shared.models.pool import Load
 from shared.runner import Runner
 from shared.schemas import Context, Handler, ModelParams, ModelSource
 from shared.settings import Settings
+from tests.lines import Lines
 from tests.shared.models.folders import write_files
 from tests.shared.runners import DEMO, DRAW, ROOT, SMALL, WAIT_S, Events, make, picture, run
 
@@ -141,13 +142,12 @@ def test_what_was_read_for_another_kind_of_device_is_loaded_anew(tmp_path: Path)
     ("entry", "loader"), [({"model_id": "demo/not-there"}, load), ({}, damaged)], ids=["missing", "damaged"]
 )
 def test_a_model_that_cannot_be_read_spoils_no_snapshot(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, entry: dict[str, str], loader: Load
+    tmp_path: Path, lines: Lines, entry: dict[str, str], loader: Load
 ) -> None:
     runner = light(tmp_path, {"draw": of(loader, to_device=to_device)}, **entry)
-    with caplog.at_level("INFO"):
-        runner.load_ahead("cpu")
-    (left,) = [record for record in caplog.records if record.message == "left for later"]
-    assert ("no such weights" if loader is damaged else "not on the volume") in left.fields["reason"]  # type: ignore[attr-defined]
+    runner.load_ahead("cpu")
+    (left,) = lines.named("left for later")
+    assert ("no such weights" if loader is damaged else "not on the volume") in vars(left)["fields"]["reason"]
     runner.place_ahead()
     assert runner.pool.warm() == {}
 

@@ -3,7 +3,6 @@
 import io
 import json
 import logging
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
@@ -12,14 +11,10 @@ from shared import logs
 
 
 @pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    handlers, level, propagate = logs.logger.handlers[:], logs.logger.level, logs.logger.propagate
+def log() -> io.StringIO:
     stream = io.StringIO()
     logs.set_up("INFO", stream)
-    yield stream
-    logs.logger.handlers[:] = handlers
-    logs.logger.setLevel(level)
-    logs.logger.propagate = propagate
+    return stream
 
 
 def test_a_stage_is_a_line_of_json_with_its_fields_and_its_time(log: io.StringIO) -> None:

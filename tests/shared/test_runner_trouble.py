@@ -8,36 +8,12 @@ from typing import Any
 
 import pytest
 
-from shared import logs
 from shared.errors import DeadlineExceeded, DeviceLost, Internal, InvalidInput, OutOfMemory
 from shared.job import Progress
 from shared.runner import Runner
 from tests.clock import Clock
+from tests.lines import Lines
 from tests.shared.runners import DRAW, make, run
-
-
-class Lines(logging.Handler):
-    """Everything that is logged, as the JSON log has it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.records: list[logging.LogRecord] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.records.append(record)
-
-    def text(self) -> str:
-        return json.dumps([{**vars(record), "msg": record.getMessage()} for record in self.records], default=str)
-
-
-@pytest.fixture
-def lines() -> Iterator[Lines]:
-    lines, level = Lines(), logs.logger.level
-    logs.logger.addHandler(lines)
-    logs.logger.setLevel(logging.INFO)
-    yield lines
-    logs.logger.removeHandler(lines)
-    logs.logger.setLevel(level)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Entries as orchestrators of Livepeer have them in their aiModels.json."""
 
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 from shared.errors import InvalidInput
 from shared.models.catalog import Catalog, Entry, read
 from shared.settings import Settings
+from tests.lines import Lines
 
 DRAWS = {"pipeline": "text-to-image", "model_id": "ours/draws", "price_per_unit": 4768371, "gateway": ""}
 ENLARGES = {
@@ -66,13 +66,11 @@ def test_a_price_that_is_no_number_is_refused(tmp_path: Path, price: str) -> Non
         read(write(tmp_path, {**DRAWS, "price_per_unit": price}))
 
 
-def test_the_log_says_once_which_flags_have_no_effect(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_says_once_which_flags_have_no_effect(tmp_path: Path, lines: Lines) -> None:
     settings = Settings(models=write(tmp_path, DRAWS, ENLARGES, {**WRITES, "optimization_flags": {"SFAST": "false"}}))
-    with caplog.at_level(logging.WARNING, "pilotlight"):
-        for _ in range(2):
-            Catalog.from_settings(settings)
-    (line,) = caplog.records
-    assert line.message == "optimization_flags have no effect here: SFAST"
+    for _ in range(2):
+        Catalog.from_settings(settings)
+    (line,) = lines.named("optimization_flags have no effect here: SFAST")
     assert vars(line)["fields"] == {"model": "ours/enlarges"}
 
 

@@ -1,6 +1,5 @@
 """The configuration of a checkpoint in one file: found on the volumes, else fetched once, without its weights."""
 
-import logging
 import shutil
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from shared.models.single_file import KINDS, SD1
 from shared.models.store import Store
 from shared.schemas import ModelSource
 from shared.settings import inherited
+from tests.lines import Lines
 from tests.shared.conftest import Checkpoint
 from tests.shared.models.folders import safetensors, write_cached
 from tests.shared.models.hub_server import HubServer, hub_server, refusal
@@ -106,13 +106,10 @@ def test_two_files_of_one_kind_share_a_configuration(
 
 
 def test_what_is_loaded_is_logged_with_the_configurations_commit(
-    tmp_path: Path, served: HubServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, served: HubServer, lines: Lines
 ) -> None:
-    monkeypatch.setattr(logging.getLogger("pilotlight"), "propagate", True)
-    source = store(tmp_path, hub_url=served.url).ensure(ENTRY)
-    with caplog.at_level(logging.INFO, "pilotlight"):
-        load(source, Device("cpu"))
-    (line,) = [r for r in caplog.records if r.message == "configuration"]
+    load(store(tmp_path, hub_url=served.url).ensure(ENTRY), Device("cpu"))
+    (line,) = lines.named("configuration")
     assert vars(line)["fields"]["of"] == CONFIGURATION
     assert vars(line)["fields"]["revision"] == COMMIT
 

@@ -1,7 +1,6 @@
 """Jobs on containers: what is sent, which one gets them, and what comes back."""
 
 import base64
-import logging
 import threading
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from shared.errors import InsufficientCapacity, InvalidInput
 from shared.job import Job
 from shared.receipts import verify
 from tests.clock import Clock
+from tests.lines import Lines
 from tests.shared.nodes.fronts import WAIT_S, front, run, until
 from tests.shared.nodes.stand_in import MODEL, PICTURE, WARM, Answer, StandIn, capabilities, drawn, refused
 
@@ -88,12 +88,9 @@ def test_a_node_that_tells_nothing_of_itself_is_tried_all_the_same(tmp_path: Pat
 
 
 def test_a_token_reaches_the_node_and_nobody_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: Lines
 ) -> None:
     monkeypatch.setenv("ACME_TOKEN", "very-secret")
-    logger = logging.getLogger("pilotlight")
-    monkeypatch.setattr(logger, "propagate", True)
-    caplog.set_level("DEBUG", "pilotlight")
     with StandIn(refused(401, "unauthorized")) as node:
         clock = Clock()
         runner = front(tmp_path, node.url, clock=clock, token_env="ACME_TOKEN")
@@ -102,7 +99,7 @@ def test_a_token_reaches_the_node_and_nobody_else(
         clock.advance(10)
         result = run(runner)
     assert {asked.headers.get("Authorization") for asked in node.asked} == {"Bearer very-secret"}
-    told = f"{error.value.as_dict()}{result}{[record.__dict__ for record in caplog.records]}"
+    told = f"{error.value.as_dict()}{result}{lines.text()}"
     assert "very-secret" not in told
     assert node.url not in told
     assert "node-1" in told
