@@ -2,12 +2,14 @@
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, get_args
 
 from pydantic import ValidationError
 
 from shared import openai
 from shared.errors import InvalidInput, JobError, NotFound
+from shared.media.source import MediaInput, media_inputs
 from shared.models.catalog import Catalog, Entry
 from shared.schemas import Context, Envelope, Handler, Params, Registry
 from shared.settings import Settings
@@ -26,6 +28,11 @@ class Plan:
     entry: Entry | None
     envelope: Envelope
     nested: "tuple[Plan, ...]" = ()  # the pipelines that it is to call, as far as they are known
+
+    @cached_property
+    def media(self) -> list[MediaInput]:
+        """Every file among its parameters."""
+        return media_inputs(self.params)
 
     @property
     def model_id(self) -> str | None:
@@ -175,14 +182,18 @@ class Planner:
         return Plan(pipeline, handler, params, entry, envelope, tuple(planning.planned))
 
     def _pipeline(self, envelope: Envelope) -> str:
-        served = self.pipelines
-        own = [name for name in served if not self._registry.get(name).chains]
-        name = envelope.pipeline or (own[0] if len(own) == 1 else None)
+        served, name = self.pipelines, envelope.pipeline or self._only
         if name is None:
             raise InvalidInput(f"input.pipeline is missing; this worker serves: {', '.join(served)}")
         if name not in served:
             raise InvalidInput(f"this worker does not serve '{name[:MAX_ECHO]}'; it serves: {', '.join(served)}")
         return name
+
+    @property
+    def _only(self) -> str | None:
+        """What runs where a job names no pipeline: the only one, besides chains of others."""
+        own = [name for name in self.pipelines if not self._registry.get(name).chains]
+        return own[0] if len(own) == 1 else None
 
     def _served(self) -> list[str]:
         """Those with a model in the catalog, and those that need none."""

@@ -12,7 +12,7 @@ from shared.errors import MediaTooLarge
 from shared.job import Job
 from shared.media.deliver import Deliverer
 from shared.media.fetch import Fetcher
-from shared.media.source import MediaLimits, media_inputs
+from shared.media.source import MediaLimits
 from shared.models.catalog import Entry
 from shared.models.store import Store
 from shared.models.transfer import Transfer
@@ -84,7 +84,7 @@ class Preparation:
         """
         most, pixels = self.limits.PICTURES * self.limits.max_pixels, 0
         with context.metrics.measure("fetch"):
-            for given in media_inputs(plan.params):
+            for given in plan.media:
                 given.load(self.fetcher, self.limits, keep=plan.is_remote)
                 job.check()
                 pixels += given.pixels

@@ -14,6 +14,7 @@ from shared.schemas import ModelSource, Output
 from shared.timestamps import rfc3339
 
 VERSION = 1
+_encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def verify(receipt: dict[str, Any], public_key: str) -> bool:
 
 def canonical(body: dict[str, Any]) -> bytes:
     """The bytes that are signed: JSON with sorted keys and no spaces, UTF-8."""
-    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return _encoder.encode(body).encode()
 
 
 def _private_key(key: str) -> Ed25519PrivateKey:

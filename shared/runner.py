@@ -24,7 +24,6 @@ from shared.errors import (
 )
 from shared.job import Clock, Job
 from shared.lane import Lane
-from shared.media.source import media_inputs
 from shared.metrics import JobMetrics, Observe, unobserved
 from shared.models import readahead
 from shared.models.catalog import Entry
@@ -333,7 +332,7 @@ class Runner:
         finally:
             seconds = job.clock() - begun
             context.metrics.add("run", seconds)  # also of a run that failed: the device was busy with it
-        if any(given.truncated for given in media_inputs(plan.params)):  # of a video known once its frames are read
+        if any(given.truncated for given in plan.media):  # of a video known once its frames are read
             context.note(truncated_input=True)
         context.metrics.checked()
         self.backlog.ended(job.id, seconds)

@@ -59,7 +59,7 @@ class Params(BaseModel):
 
     def as_record(self) -> dict[str, Any]:
         """The parameters as a receipt holds them: media by hash, not by content."""
-        return {name: _record(getattr(self, name)) for name in type(self).model_fields}
+        return {name: _record(getattr(self, name)) for name in type(self).__pydantic_fields__}
 
 
 def _record(value: Any) -> Any:
@@ -325,5 +325,6 @@ class Envelope(BaseModel):
     @classmethod
     def split(cls, given: dict[str, Any]) -> tuple[Self, dict[str, Any]]:
         """Take the envelope's keys out of `given`; the rest are parameters."""
-        rest = {k: v for k, v in given.items() if k not in cls.model_fields}
-        return cls(**{k: v for k, v in given.items() if k in cls.model_fields and v is not None}), rest
+        own = cls.__pydantic_fields__
+        rest = {k: v for k, v in given.items() if k not in own}
+        return cls(**{k: v for k, v in given.items() if k in own and v is not None}), rest

@@ -7,20 +7,22 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import cast
 
 import uvicorn
 from fastapi import FastAPI
 
 import handlers
 from platforms.container.app import container_app
+from platforms.container.connections import Connection
 from platforms.container.health import Health, version_of
 from platforms.container.memory import keep_freed_memory
 from platforms.container.performer import RunnerPerformer
 from platforms.container.warming import Warming
 from shared import logs
 from shared.about import AboutRunner, named_first
-from shared.errors import ENDINGS, InsufficientCapacity, InvalidInput
+from shared.errors import ENDINGS, InsufficientCapacity, InvalidInput, ModelUnavailable
 from shared.hardware import Cards
 from shared.jobs import llm
 from shared.jobs.about import about_router
@@ -120,13 +122,20 @@ class ContainerServer:
         self.warming = Warming(runner)
         self._runner = runner
         self._drain_s = settings.drain_s
+        self._load_timeout_s = settings.load_timeout_s
         self._listening = listening
         self._exit_code = 0
         self._stopping: asyncio.Task[None] | None = None
         self.health.is_busy = self.performer.is_busy
         app = application(runner, self.performer, self.warming, self.health, as_asked)
         config = uvicorn.Config(
-            app, log_config=None, access_log=False, timeout_keep_alive=75, timeout_graceful_shutdown=2
+            app,
+            http=Connection,
+            ws="none",
+            log_config=None,
+            access_log=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=2,
         )
         self.loop_factory = config.get_loop_factory()
         self._server = _Uvicorn(config)
@@ -149,7 +158,7 @@ class ContainerServer:
         if self._stopping is None:
             self._stopping = asyncio.create_task(self._drain())
         else:
-            self.performer.cancel_all(_stops())
+            self._stop_all()
             self._server.should_exit = True
 
     def _warm(self) -> None:
@@ -197,9 +206,14 @@ class ContainerServer:
         self.warming.stop(_stops())
         logs.logger.info("draining", extra={"fields": {"requests": self.performer.inside()}})
         if not await self._emptied(self._drain_s):
-            self.performer.cancel_all(_stops())
+            self._stop_all()
             await self._abandon_unless_emptied(AFTER_DRAIN_S)
         self._exit()
+
+    def _stop_all(self) -> None:
+        self.performer.cancel_all(_stops())
+        for connection in self._connections():
+            connection.drop()
 
     async def _abandon_unless_emptied(self, within_s: float) -> None:
         if not await self._emptied(within_s):
@@ -209,7 +223,7 @@ class ContainerServer:
 
     async def _emptied(self, within_s: float) -> bool:
         until = self._loop.time() + within_s
-        while self.performer.is_busy():
+        while self.performer.is_busy() or any(connection.is_unread() for connection in self._connections()):
             if self._loop.time() > until:
                 return False
             await asyncio.sleep(0.02)
@@ -219,6 +233,23 @@ class ContainerServer:
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             self.performer.look()
+            self._look_at_loading()
+            for connection in self._connections():
+                connection.look(self._loop.time())
+
+    def _look_at_loading(self) -> None:
+        """End where a load does not: nothing else would ever get the device."""
+        overdue = self._runner.pool.loading.overdue(self._load_timeout_s)
+        if overdue and self.health.error is None:
+            logs.logger.error("loading does not end", extra={"fields": {"what": overdue}})
+            reason = f"a model was not loaded within {self._load_timeout_s:g} s (LOAD_TIMEOUT_S); the log names it"
+            self.is_stuck = True
+            self.performer.fail(reason)
+            self.warming.stop(ModelUnavailable(reason))
+            self._end(reason, after_s=TOLD_S)
+
+    def _connections(self) -> Iterable[Connection]:
+        return cast("list[Connection]", list(self._server.server_state.connections))
 
 
 def _stops() -> InsufficientCapacity:

@@ -183,7 +183,7 @@ class MediaInput(ABC):
 
 def media_inputs(params: BaseModel) -> list[MediaInput]:
     """Every file among the parameters, also inside lists, tuples and nested models, in the order of the fields."""
-    return list(_walk(getattr(params, name) for name in type(params).model_fields))
+    return list(_walk(getattr(params, name) for name in type(params).__pydantic_fields__))
 
 
 def _walk(values: Iterable[Any]) -> Iterator[MediaInput]:

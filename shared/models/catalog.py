@@ -153,6 +153,10 @@ class Catalog:
 
     def __init__(self, entries: list[Entry], *, allow_any: bool = False) -> None:
         self.entries = entries
+        self.local = [e for e in entries if not e.is_remote]
+        """The models that this worker loads itself."""
+        self.remote = [e for e in entries if e.is_remote]
+        """Those that nodes run."""
         self._allow_any = allow_any
 
     @classmethod
@@ -172,16 +176,6 @@ class Catalog:
             known = [e.model_copy(update={"warm": True}) for e in named(entries, settings.model_id)]
             entries = known or [_with_options(_single(settings.pipeline, settings.model_id), options)]
         return cls(entries, allow_any=settings.allow_any_model)
-
-    @property
-    def local(self) -> list[Entry]:
-        """The models that this worker loads itself."""
-        return [e for e in self.entries if not e.is_remote]
-
-    @property
-    def remote(self) -> list[Entry]:
-        """Those that nodes run."""
-        return [e for e in self.entries if e.is_remote]
 
     def pipelines(self) -> list[str]:
         """The pipelines that have a model, in the list's order."""
