@@ -18,8 +18,10 @@ from typing import Any
 
 import modal
 
-ROOT = Path(__file__).parents[2]
+from platforms.modal.own import HOME, OURS, ROOT, Own, of_deployer
+
 MINUTES = 60
+DAY = 24 * 60 * MINUTES  # Modal lets nothing run for longer
 
 # ## Settings
 #
@@ -28,6 +30,7 @@ MINUTES = 60
 APP = "pilotlight"
 MAX_CONTAINERS = 4  # of each model; what runs away with your money ends here
 IDLE = 5 * MINUTES  # a container waits for so long, at the price of its card, and spares the next job a cold start
+REGION: str | None = None  # such as "eu", where jobs are run and answered; Modal asks 1.15 to 1.75 times the price
 GPU_SNAPSHOTS = False  # Modal's alpha: the card's memory is in the snapshot too, and restored with it
 
 # ## Storage
@@ -56,10 +59,10 @@ if modal.is_local() and "modal" in Path(sys.argv[0]).with_suffix("").parts[-2:]:
 # ## Images
 #
 # The card's image is the one that the container and the RunPod worker are built from; the web function has a small
-# one, for it only reads requests. Our code is added last, so that a change of it builds nothing anew.
+# one, for it only reads requests. Our code is added last, so that a change of it builds nothing anew, and with it
+# yours: the folder of HANDLERS and the list of MODELS, where they are set as you deploy.
 
-HOME = "/root"  # where Modal puts Python sources in its containers
-OURS = ("handlers", "shared", "platforms")
+own = of_deployer() if modal.is_local() else Own()
 ENVIRONMENT = {
     "MODEL_DIR": "/models",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -81,19 +84,21 @@ if modal.is_local():
 
 
 def with_code(image: modal.Image) -> modal.Image:
-    """The image with our packages, the list of models and the demo weights."""
-    return (
-        image.env(ENVIRONMENT)
+    """The image with our packages, the list of models and the demo weights, and with what is yours."""
+    return own.uploaded_to(
+        image.env({**ENVIRONMENT, **own.env})
         .add_local_python_source(*OURS)
         .add_local_dir(ROOT / "templates", f"{HOME}/templates", ignore=["**/__pycache__", "**/train"])
     )
 
 
 card_image = with_code(
-    modal.Image.from_dockerfile(ROOT / "Dockerfile-base", context_dir=build.name)
-    .entrypoint([])  # NVIDIA's prints a page
-    .add_local_file(ROOT / "LICENSE", "/opt/pilotlight/LICENSE", copy=True)
-    .run_commands("pip install --no-deps --no-build-isolation /opt/pilotlight")  # our version, for the receipts
+    own.installed_in(
+        modal.Image.from_dockerfile(ROOT / "Dockerfile-base", context_dir=build.name)
+        .entrypoint([])  # NVIDIA's prints a page
+        .add_local_file(ROOT / "LICENSE", "/opt/pilotlight/LICENSE", copy=True)
+        .run_commands("pip install --no-deps --no-build-isolation /opt/pilotlight")  # our version, for the receipts
+    )
 )
 web_image = with_code(
     modal.Image.debian_slim(python_version="3.12").uv_pip_install(
@@ -120,6 +125,7 @@ app = modal.App(APP, include_source=False)
     startup_timeout=20 * MINUTES,
     scaledown_window=IDLE,
     max_containers=MAX_CONTAINERS,
+    region=REGION,
     enable_memory_snapshot=True,
     experimental_options={"enable_gpu_snapshot": GPU_SNAPSHOTS},
 )
@@ -147,11 +153,6 @@ class Engine:
         """Run a job that the web function queued; returns how it ended."""
         return await self.worker.run(job, modal.current_function_call_id() or "")
 
-    @modal.exit()
-    def leave(self) -> None:
-        """Before the container goes."""
-        self.worker.close()
-
 
 # ## The web function
 #
@@ -159,14 +160,30 @@ class Engine:
 # `/text-to-image` and its like for short jobs. A request without the token, and a job that could not run, end here.
 
 
-@app.function(image=web_image, secrets=[token, settings], scaledown_window=IDLE, timeout=20 * MINUTES)
+@app.function(image=web_image, secrets=[token, settings], scaledown_window=IDLE, timeout=DAY, region=REGION)
 @modal.concurrent(max_inputs=100)
 @modal.asgi_app()
 def web() -> Any:
     """The application at `https://<workspace>--pilotlight-web.modal.run`."""
     from platforms.modal.engine import web_of
 
-    return web_of(modal.Cls.from_name(APP, "Engine"), board)
+    return web_of(APP, board, models)
+
+
+# ## Webhooks
+#
+# A call of this function waits beside each job that names a webhook, and tells of its end: the job's own container
+# may not live to do so, and would cost its card meanwhile.
+
+
+@app.function(image=web_image, secrets=[settings], timeout=DAY, region=REGION)
+@modal.concurrent(max_inputs=100)
+async def webhook(endpoint: str, job_id: str, created_ms: int, job_input: dict[str, Any]) -> None:
+    """Call the job's webhook when it has ended."""
+    from platforms.modal.engine import webhooks_of
+
+    if not await webhooks_of(board).follow(endpoint, job_id, created_ms, job_input):
+        await webhook.spawn.aio(endpoint, job_id, created_ms, job_input)
 
 
 # ## Models

@@ -9,10 +9,11 @@ from typing import Any
 import modal
 import modal.exception as failures
 
-from platforms.modal.backend import Ended
+from platforms.modal.jobs import Ended
 from shared.errors import InsufficientCapacity, NotFound, QueueFull
-from shared.models.catalog import Entry
+from shared.models.catalog import TEXT_GENERATION, Entry
 from shared.plan import Plan
+from shared.settings import Settings
 
 # What a model needs on the card, in 10^9 bytes, and the cheapest card that has it with room for a run
 CARDS = ((16, "L4"), (40, "L40S"), (70, "A100-80GB"), (math.inf, "H200"))
@@ -32,7 +33,7 @@ NO_ANSWER = (  # how a question to Modal fails; all else is how the call itself 
 
 
 class ModalBoard:
-    """Implements backend.Board over a `modal.Dict`."""
+    """Implements jobs.Board over a `modal.Dict`."""
 
     def __init__(self, entries: modal.Dict) -> None:
         self._entries = entries
@@ -62,33 +63,58 @@ def _asking() -> Iterator[None]:
         raise InsufficientCapacity("Modal does not answer; ask again", retry_after_s=1) from away
 
 
+@contextmanager
+def _queueing() -> Iterator[None]:
+    try:
+        yield
+    except failures.ResourceExhaustedError as full:
+        raise QueueFull("Modal takes no more jobs now; try again later", retry_after_s=RETRY_AFTER_S) from full
+
+
 class EngineCalls:
-    """Implements backend.Calls over a class `Engine(pipeline, model_id)` with a method `run`.
+    """Implements jobs.Calls over a class `Engine(pipeline, model_id)` with a method `run`, and a function `webhook`.
 
     Each model has containers of its own, on a card that its entry of models.json names or asks for by its size.
-    `job_timeout_s` is the longest run of a job whose entry has no other.
     """
 
-    def __init__(self, engine: Any, entries: Iterable[Entry], job_timeout_s: float) -> None:
+    def __init__(self, engine: Any, webhook: Any, entries: Iterable[Entry], settings: Settings) -> None:
         self._engine = engine
+        self._webhook = webhook
         self._entries = list(entries)
-        self._job_timeout_s = job_timeout_s
+        self._settings = settings
 
     async def spawn(self, plan: Plan, job: Mapping[str, Any]) -> str:
         """See Calls."""
-        try:
+        with _queueing():
             call = await self._of(plan).run.spawn.aio(dict(job))
-        except failures.ResourceExhaustedError as full:
-            raise QueueFull("Modal takes no more jobs now; try again later", retry_after_s=RETRY_AFTER_S) from full
         return str(call.object_id)
+
+    async def follow(self, endpoint: str, job_id: str, created_ms: int, job_input: Any) -> None:
+        """See Calls."""
+        with _queueing():
+            await self._webhook.spawn.aio(endpoint, job_id, created_ms, job_input)
 
     def _of(self, plan: Plan) -> Any:
         entries = [found.entry for found in (plan, *plan.nested) if found.entry]
-        run_s = (plan.entry and plan.entry.timeout_s) or self._job_timeout_s
-        chosen = self._engine.with_options(**options(entries, run_s))
-        return chosen(pipeline=plan.pipeline, model_id=plan.model_id or "")
+        return self._containers(plan.entry, entries)(pipeline=plan.pipeline, model_id=plan.model_id or "")
 
-    async def ended(self, call: str, timeout_s: float) -> Ended | None:
+    def _containers(self, entry: Entry | None, entries: list[Entry]) -> Any:
+        """The class on the card for all `entries`, with the limits of the one that the job is for."""
+        run_s = (entry and entry.timeout_s) or self._settings.job_timeout_s
+        chosen = self._engine.with_options(**options(entries, run_s))
+        places = self._places(entry)
+        return chosen.with_concurrency(max_inputs=places) if places > 1 else chosen
+
+    def _places(self, entry: Entry | None) -> int:
+        """How many jobs a container runs at once: those that its model decodes together, where that is said."""
+        if entry is None:
+            return 1
+        said = self._settings.ggml_parallel if entry.pipeline == TEXT_GENERATION else None
+        slots = said or entry.options.get("slots")
+        return slots if isinstance(slots, int) else 1
+
+    @staticmethod
+    async def ended(call: str, timeout_s: float) -> Ended | None:
         """See Calls."""
         try:
             with _asking():
@@ -119,7 +145,7 @@ class EngineCalls:
         return waiting, running, sum(stats.num_total_runners for stats in counted)
 
     async def _stats(self, entry: Entry) -> Any:
-        chosen = self._engine.with_options(**options([entry], entry.timeout_s or self._job_timeout_s))
+        chosen = self._containers(entry, [entry])
         return await chosen(pipeline=entry.pipeline, model_id=entry.full_id).run.get_current_stats.aio()
 
 

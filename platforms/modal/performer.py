@@ -9,9 +9,10 @@ from typing import Any
 
 import anyio
 
-from platforms.modal.backend import LONGEST_WAIT_S, ModalBackend
+from platforms.modal.backend import ModalBackend
+from platforms.modal.told import LONGEST_WAIT_S
 from shared import logs
-from shared.errors import Cancelled, Internal, InvalidInput
+from shared.errors import Cancelled, DeadlineExceeded, Internal, InvalidInput
 from shared.job import Piece
 from shared.jobs.backend import JobView, Policy, Submission
 from shared.jobs.failures import failure_of_job
@@ -19,6 +20,7 @@ from shared.jobs.performer import OnPiece, Unfinished
 from shared.jobs.terms import NO_TERMS, Terms
 
 HOLD_S = 10.0
+LONGEST_STREAM_S = 23 * 3600  # Modal ends a request after a day, and all others of its container with it
 TRIES_AFTER_S = (0, 1, 5, 10)  # of a cancel that nobody will ask for again
 
 
@@ -32,11 +34,22 @@ class Performing:
         self.ended.add_done_callback(lambda done: done.exception())  # also where nobody else asks for it
         self.backend = backend
         self.is_stopped = asyncio.Event()
+        self.following = 0  # the number of the event after the last that was read
 
     def stop(self, reason: str) -> None:
         """See Performance; what has ended, or goes on without this request, is left alone."""
         if not self.ended.done():
             self.is_stopped.set()
+
+    def leave(self) -> None:
+        """Tell who waits that the job goes on without this request, and where."""
+        endpoint = self.backend.endpoint
+        if not self.streams:
+            self.ended.set_exception(Unfinished(endpoint, self.job_id))
+            return
+        rest = f"/v2/{endpoint}/stream/{self.job_id}?from={self.following}"
+        words = f"this answer ends here, and its job goes on: GET {rest} has the rest"
+        self.ended.set_exception(DeadlineExceeded(words, job_id=self.job_id, next=self.following))
 
     def settle(self, view: JobView) -> None:
         """Tell of the end."""
@@ -96,13 +109,13 @@ class ModalPerformer:
         policy = Policy(max(1, round(terms.timeout_s * 1000))) if terms.timeout_s else Policy()
         submission = Submission(dict(job_input), policy=policy)
         queueing = asyncio.create_task(performing.backend.submit(submission, is_whole=True, job_id=performing.job_id))
-        longest_s = None if performing.streams else LONGEST_WAIT_S  # Modal waits for the beginning of an answer
+        longest_s = LONGEST_STREAM_S if performing.streams else LONGEST_WAIT_S
         try:
             async with asyncio.timeout(longest_s), _unless(performing.is_stopped):
                 await asyncio.shield(queueing)  # stopped half-way, it would leave a call that nobody knows
                 performing.settle(await self._followed(performing, on_piece))
         except TimeoutError:
-            performing.ended.set_exception(Unfinished(performing.backend.endpoint, performing.job_id))
+            performing.leave()
         except _Left:
             await _cancel(performing, queueing)
             performing.ended.set_exception(Cancelled("the client hung up"))
@@ -118,18 +131,18 @@ class ModalPerformer:
         Raises:
             Internal: the job's container was lost after text of it was handed on, and it begins anew.
         """
-        backend, begin, ended, last_read = performing.backend, 0, False, -1
+        backend, ended, last_read = performing.backend, False, -1
         if not performing.streams:
             while not (view := await backend.wait(performing.job_id, HOLD_S)).ended:
                 pass
             return view
         while not ended:
-            told = await backend.stream(performing.job_id, begin, HOLD_S)
+            told = await backend.stream(performing.job_id, performing.following, HOLD_S)
             if 0 <= last_read < told.first:
                 raise Internal("the job's container was lost in the middle of this answer; ask again")
             for last_read, text in told.pieces:  # noqa: B007 read in the next round
                 on_piece(Piece(json.loads(text)))
-            begin, ended = told.next, told.status not in ("IN_QUEUE", "IN_PROGRESS")
+            performing.following, ended = told.next, told.status not in ("IN_QUEUE", "IN_PROGRESS")
         return await backend.status(performing.job_id)
 
 

@@ -6,14 +6,15 @@ from collections.abc import Iterable, Mapping
 
 from fastapi import APIRouter, Depends, FastAPI
 
-from platforms.modal.backend import Board, Calls, ModalBackend
+from platforms.modal.backend import ModalBackend, Shelf
+from platforms.modal.jobs import Board, Calls
 from platforms.modal.performer import ModalPerformer
-from platforms.modal.webhooks import Webhooks
 from shared.errors import InvalidInput, NotFound
 from shared.jobs.api import client_app
 from shared.jobs.auth import requires
 from shared.jobs.cancels import CancelAnswer
 from shared.jobs.rest import RestRouter
+from shared.jobs.uploads import Uploads
 from shared.models.catalog import BUILT_IN, TEXT_GENERATION, Catalog, Entry, read
 from shared.plan import Planner
 from shared.schemas import Registry
@@ -22,7 +23,7 @@ from shared.settings import Settings
 MEDIA = "media"
 
 
-def web_app(settings: Settings, registry: Registry, board: Board, calls: Calls) -> FastAPI:
+def web_app(settings: Settings, registry: Registry, board: Board, calls: Calls, shelf: Shelf) -> FastAPI:
     """The application; every route but the probes asks for `AUTH_TOKEN`.
 
     Raises:
@@ -31,24 +32,24 @@ def web_app(settings: Settings, registry: Registry, board: Board, calls: Calls) 
     if settings.auth_token is None:
         raise InvalidInput("AUTH_TOKEN is not set: anybody could spend your money; put it into the secret")
     token = settings.auth_token.get_secret_value()
-    call_webhook = Webhooks(settings).call
     backends = {
-        name: ModalBackend(name, planner, board, calls, time.time, call_webhook)
+        name: ModalBackend(name, planner, board, calls, shelf, time.time)
         for name, planner in planners(settings, registry).items()
     }
     homes = {pipeline: backend for backend in backends.values() for pipeline in backend.planner.pipelines}
     performer = ModalPerformer(homes.__getitem__)
     check = requires(token)
+    uploads = Uploads(settings.max_media_bytes)
     rest = RestRouter(
         {pipeline: registry.get(pipeline) for pipeline in homes},
         performer,
         check=check,
-        max_media_bytes=settings.max_media_bytes,
+        uploads=uploads,
         text_model=next((entry.full_id for entry in listed(settings) if _is_text(entry)), ""),
     )
     guarded = APIRouter(dependencies=[Depends(check)])
     guarded.include_router(_cancel_router(backends.values()))
-    return client_app(backends, token, routers=(rest, guarded))
+    return client_app(backends, token, uploads=uploads, routers=(rest, guarded))
 
 
 def _cancel_router(backends: Iterable[ModalBackend]) -> APIRouter:

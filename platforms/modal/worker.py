@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 from platforms.modal.journal import Board, Journal
-from platforms.modal.webhooks import Webhooks
 from shared import logs
 from shared.errors import (
     ENDINGS,
@@ -25,7 +24,6 @@ from shared.errors import (
     Stopped,
 )
 from shared.job import Event, Job, Piece
-from shared.jobs.backend import JobView
 from shared.jobs.outputs import closing, error_text, split, wants_events
 from shared.readiness import checks
 from shared.runner import Runner
@@ -53,7 +51,6 @@ class ModalWorker:
         self._take_no_more = take_no_more
         self._unfit: JobError | Stopped | None = None
         self._is_fit = False
-        self._webhooks = Webhooks(runner.settings)
 
     def before_snapshot(self, *, on_card: bool) -> None:
         """Do what a snapshot can hold: read the model, or with `on_card` all of it, for the card is there too."""
@@ -104,7 +101,7 @@ class ModalWorker:
         that the job goes on.
 
         Args:
-            given: its id, input, terms and webhook.
+            given: its id, input and terms.
             call: the id of this call.
 
         Raises:
@@ -120,8 +117,6 @@ class ModalWorker:
             error = f"insufficient_capacity: the job could not be begun ({type(exc).__name__}); submit it again"
             ended = {"status": "FAILED", "error": error, "worker": self.runner.settings.worker_id, "retries": 0}
             ended |= {"delay_ms": max(0, begun_ms - given["created_ms"]), "execution_ms": 0}
-        if given["webhook"]:
-            self._webhooks.call(given["webhook"], _webhook_body(given, ended))
         return ended
 
     def _is_wanted(self, given: dict[str, Any]) -> bool:
@@ -225,10 +220,6 @@ class ModalWorker:
         self._take_no_more()
         threading.Timer(ANSWERED_WITHIN_S, os._exit, (1,)).start()
 
-    def close(self) -> None:
-        """Let the webhooks be called that are under way."""
-        self._webhooks.close()
-
 
 class _Spoken:
     """The pieces of a job whose output is a text, as they leave."""
@@ -249,21 +240,6 @@ def _hear(journal: Journal, spoken: _Spoken | None, event: Event) -> None:
             spoken.say(part)
     else:
         journal.hear(event)
-
-
-def _webhook_body(given: dict[str, Any], ended: dict[str, Any]) -> bytes:
-    view = JobView(
-        given["id"],
-        ended["status"],
-        output=ended.get("output") or ended.get("kept"),
-        error=ended.get("error"),
-        delay_ms=ended["delay_ms"],
-        execution_ms=ended["execution_ms"],
-        worker_id=ended["worker"],
-        retries=ended["retries"],
-    )
-    more = {"input": given["input"], "webhook": given["webhook"]}
-    return view.to_json({name: json.dumps(value).encode() for name, value in more.items()})
 
 
 def _now_ms() -> int:

@@ -63,7 +63,7 @@ class Entry(BaseModel):
         300,
         ge=0,
         allow_inf_nan=False,
-        description="With `up --gpus`: its worker ends after so long without a job, unless it is `warm`.",
+        description="With `up --gpus`, unless `warm`, and on Modal: its worker ends after so long without a job.",
     )
     capacity: int | None = Field(None, ge=1, description="How many jobs may be sent for it at once; advertised.")
     price_per_unit: float | None = Field(
@@ -221,8 +221,12 @@ def read(path: Path) -> list[Entry]:
         first = exc.errors(include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise InvalidInput(f"{path.name}: {f'entry {where}: ' if where else ''}{first['msg']}") from exc
-    except (OSError, ValueError) as exc:  # also bytes that are no UTF-8
-        raise InvalidInput(f"{path.name} cannot be read as JSON: {exc.__class__.__name__}") from exc
+    except OSError as exc:
+        raise InvalidInput(f"{path.name} cannot be read: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise InvalidInput(f"{path.name} cannot be read as JSON: it is not UTF-8") from exc
+    except ValueError as exc:
+        raise InvalidInput(f"{path.name} cannot be read as JSON: {exc}") from exc
 
 
 @cache

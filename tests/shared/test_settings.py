@@ -37,7 +37,8 @@ def test_nothing_else_reads_the_environment() -> None:
         for file in (ROOT / folder).rglob("*.py")
         if re.search(r"os\.environ|getenv", file.read_text())
     }
-    assert readers == {"shared/settings.py"}
+    # what is uploaded to Modal is chosen by an interpreter that has no pydantic
+    assert readers == {"shared/settings.py", "platforms/modal/own.py"}
 
 
 @pytest.mark.parametrize(

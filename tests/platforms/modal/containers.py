@@ -140,7 +140,7 @@ class Containers:
         folder = self.folder / task_id
         folder.mkdir()
         async with self._uploading:
-            uploaded = await asyncio.to_thread(self._uploaded, function)
+            uploaded = await asyncio.to_thread(self.uploaded, function)
         process = await self._process(uploaded[HOME], self._env(function, task_id, folder, uploaded))
         task = self.all[task_id] = Task(task_id, function, process)
         return task
@@ -173,7 +173,7 @@ class Containers:
         for call in calls:
             call.finish(result or Result(status=Result.GENERIC_STATUS_INIT_FAILURE, exception=why))
 
-    def _uploaded(self, function: Function) -> dict[str, Path]:
+    def uploaded(self, function: Function) -> dict[str, Path]:
         """Folders with the files of a function's containers, by path in there; written once for all of them."""
         mounts = "".join(sorted(function.definition.mount_ids))
         root = self.folder / "uploaded" / hashlib.sha256(mounts.encode()).hexdigest()[:16]
@@ -183,15 +183,17 @@ class Containers:
             file.write_bytes(data)
         return {f"/{folder.name}": folder for folder in root.iterdir()}
 
-    def _env(self, function: Function, task_id: str, folder: Path, uploaded: dict[str, Path]) -> dict[str, str]:
-        """Paths of the container, in what the image sets, are those of this machine."""
+    def image_env(self, function: Function, uploaded: dict[str, Path]) -> dict[str, str]:
+        """What the image sets; paths of the container are those of this machine."""
         places = uploaded | {v.path: self.volume_folder(v.name) for v in function.volumes}
-        image = {name: _at(value, places) for name, value in function.image_env.items()}
+        return {name: _at(value, places) for name, value in function.image_env.items()}
+
+    def _env(self, function: Function, task_id: str, folder: Path, uploaded: dict[str, Path]) -> dict[str, str]:
         secrets = {name: value for secret in function.secrets for name, value in secret.env.items()}
         arguments = folder / "arguments"
         arguments.write_bytes(_arguments(function, task_id).SerializeToString())
         return {
-            **image,
+            **self.image_env(function, uploaded),
             **secrets,
             "PATH": os.environ["PATH"],
             "HOME": str(folder),

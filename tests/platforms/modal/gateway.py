@@ -6,13 +6,22 @@ import threading
 from collections.abc import Callable
 from typing import Any, Self
 
+import modal
 import uvicorn
 from fastapi import FastAPI
 
+from platforms.modal.engine import web_of
 from shared.jobs.client import Client
 from tests.platforms.harness import until
 
 TOKEN = "token-of-clients"
+
+
+def deployed_web() -> FastAPI:
+    """The web application of the app that Modal's client finds, made in this process."""
+    board = modal.Dict.from_name("pilotlight-jobs", create_if_missing=True)
+    app: FastAPI = web_of("pilotlight", board, modal.Volume.from_name("models"))
+    return app
 
 
 class Gateway:

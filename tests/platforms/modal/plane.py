@@ -39,7 +39,7 @@ from tests.platforms.modal.containers import Containers, Task
 from tests.platforms.modal.deploying import Deploying
 from tests.platforms.modal.records import App, Secret, Stock
 from tests.platforms.modal.service import TOKEN_ID, TOKEN_SECRET, Service
-from tests.platforms.modal.storage import Blobs, Storage
+from tests.platforms.modal.storage import Blobs, Storage, Volumes
 
 ROOT = Path(__file__).parents[3]
 COMMAND = ROOT / ".venv-modal" / "bin" / "modal"  # an environment with what a deployer has: Modal's client alone
@@ -65,7 +65,8 @@ class Plane:
         self.calls = Calls(self.stock)
         self.containers = Containers(folder, self.calls, max_containers, preload)
         self.deploying = Deploying(self.stock, self.blobs.__getitem__)
-        self.service = Service([self.deploying, self.calls, self.storage, self.blobs], self.containers)
+        volumes = Volumes(self.stock, self.containers.volume_folder)
+        self.service = Service([self.deploying, self.calls, self.storage, volumes, self.blobs], self.containers)
         self.url = ""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -152,6 +153,11 @@ class Plane:
     def volume(self, name: str) -> Path:
         """The folder that containers get as a volume."""
         return self.containers.volume_folder(name)
+
+    def image_env(self, name: str) -> dict[str, str]:
+        """The variables that the image of a function of `pilotlight` sets, by which its uploaded files are found."""
+        function = self.app("pilotlight").functions[name]
+        return self.containers.image_env(function, self.containers.uploaded(function))
 
     def tasks(self, name: str) -> list[Task]:
         """Living containers of an app's function (`web`, or `Engine.*` with any parameters)."""

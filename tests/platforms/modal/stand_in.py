@@ -2,13 +2,16 @@
 
 import asyncio
 import copy
+import json
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import handlers
-from platforms.modal.backend import Ended
+from platforms.modal.jobs import Ended
+from platforms.modal.webhooks import Webhooks
 from platforms.modal.worker import ModalWorker
 from shared.errors import NotFound
 from shared.plan import Plan
@@ -51,8 +54,18 @@ class MemoryBoard:
         self._entries.all.pop(name, None)
 
 
+class FullShelf:
+    """Implements Shelf: all models are there."""
+
+    async def check(self, plan: Plan) -> None:
+        return
+
+
 class WorkerCalls:
-    """Implements Calls: a worker for each pair of pipeline and model, in this process; each runs a job at a time."""
+    """Implements Calls: a worker for each pair of pipeline and model, in this process; each runs a job at a time.
+
+    `told` is what their webhooks were.
+    """
 
     def __init__(self, entries: Entries, settings: Settings) -> None:
         self._entries = entries
@@ -61,6 +74,8 @@ class WorkerCalls:
         self._turns: dict[tuple[str, str | None], asyncio.Lock] = {}
         self.tasks: dict[str, asyncio.Task[dict[str, Any]]] = {}
         self.jobs: list[dict[str, Any]] = []
+        self.told: list[dict[str, Any]] = []
+        self.following: set[asyncio.Task[bool]] = set()
         self.looks_again = 0
         self.retired = 0
 
@@ -73,6 +88,14 @@ class WorkerCalls:
             self._turns[key] = asyncio.Lock()
         self.tasks[call] = asyncio.create_task(self._run(key, dict(job), call))
         return call
+
+    async def follow(self, endpoint: str, job_id: str, created_ms: int, job_input: Any) -> None:
+        webhooks = Webhooks(MemoryBoard(self._entries), self.ended, self._post, time.time)
+        self.following.add(asyncio.create_task(webhooks.follow(endpoint, job_id, created_ms, job_input)))
+
+    def _post(self, url: str, body: bytes) -> int:
+        self.told.append(json.loads(body))
+        return 200
 
     def _made(self, pipeline: str, model_id: str | None) -> ModalWorker:
         own = self._settings.model_copy(update={"pipeline": pipeline, "model_id": model_id})

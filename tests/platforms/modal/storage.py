@@ -1,12 +1,15 @@
-"""What Modal keeps for jobs beside their results: dicts, and blobs over HTTP."""
+"""What Modal keeps for jobs beside their results: dicts, volumes, and blobs over HTTP."""
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 from aiohttp import web
 from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
+
+from tests.platforms.modal.records import Stock
 
 
 class Storage:
@@ -52,6 +55,23 @@ class Storage:
     async def dict_contents(self, request: api_pb2.DictContentsRequest) -> AsyncIterator[api_pb2.DictEntry]:
         for key, value in list(self.dicts[request.dict_id].items()):
             yield api_pb2.DictEntry(key=key, value=value)
+
+
+class Volumes:
+    """The names of what is on volumes; `folder_of` finds one by its name."""
+
+    def __init__(self, stock: Stock, folder_of: Callable[[str], Path]) -> None:
+        self._stock = stock
+        self._folder_of = folder_of
+
+    async def volume_list_files(
+        self, request: api_pb2.VolumeListFilesRequest
+    ) -> AsyncIterator[api_pb2.VolumeListFilesResponse]:
+        volume = self._folder_of(self._stock.volumes[request.volume_id].name)
+        found = sorted((volume / request.path.strip("/")).glob("**/*" if request.recursive else "*"))
+        kinds = {True: api_pb2.FileEntry.DIRECTORY, False: api_pb2.FileEntry.FILE}
+        entries = [api_pb2.FileEntry(path=str(file.relative_to(volume)), type=kinds[file.is_dir()]) for file in found]
+        yield api_pb2.VolumeListFilesResponse(entries=entries)
 
 
 class Blobs:

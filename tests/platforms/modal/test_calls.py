@@ -92,7 +92,9 @@ class TestOnModal:
 
     @pytest.fixture
     def calls(self, full: Plane) -> EngineCalls:
-        return EngineCalls(modal.Cls.from_name("pilotlight", "Engine"), [entry()], 3600)
+        engine = modal.Cls.from_name("pilotlight", "Engine")
+        webhook = modal.Function.from_name("pilotlight", "webhook")
+        return EngineCalls(engine, webhook, [entry()], Settings(job_timeout_s=3600))
 
     async def spawned(self, calls: EngineCalls) -> str:
         (planner, *_) = planners(Settings(), handlers.Folders(None)).values()

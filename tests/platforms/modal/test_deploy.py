@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from modal_proto import api_pb2
 
-from platforms.modal.app import HOME
+from platforms.modal.own import HOME
 from tests.platforms.modal.conftest import APP
 from tests.platforms.modal.plane import COMMAND, ROOT, Plane
 from tests.platforms.modal.records import App, Function, MountedVolume, Stock
@@ -39,9 +39,9 @@ def test_deploys_from_where_the_project_is_not_installed(tmp_path: Path) -> None
         assert b"ModuleNotFoundError" in done.stderr, package
 
 
-def test_is_one_class_a_web_function_and_two_downloads(app: App) -> None:
+def test_is_one_class_a_web_function_webhooks_and_two_downloads(app: App) -> None:
     assert (app.name, app.state) == ("pilotlight", api_pb2.APP_STATE_DEPLOYED)
-    assert set(app.functions) == {"Engine.*", "web", "download_model", "download_all"}
+    assert set(app.functions) == {"Engine.*", "web", "webhook", "download_model", "download_all"}
     assert set(app.class_ids) == {"Engine"}
 
 
@@ -93,6 +93,13 @@ def test_the_web_function_is_open_to_many_and_needs_the_token(web: Function) -> 
     assert required["api-auth-token"] == {"AUTH_TOKEN"}
 
 
+def test_webhooks_wait_for_as_long_as_modal_lets_them_and_texts_may_too(app: App, web: Function) -> None:
+    webhook = app.functions["webhook"]
+    assert webhook.definition.timeout_secs == web.definition.timeout_secs == 24 * 60 * MINUTES
+    assert webhook.definition.max_concurrent_inputs == 100
+    assert [secret.name for secret in webhook.secrets] == ["pilotlight-settings"]
+
+
 def test_the_engine_never_sees_the_clients_token(engine: Function) -> None:
     assert "api-auth-token" not in {secret.name for secret in engine.secrets}
 
@@ -137,13 +144,11 @@ def test_secrets_that_may_be_empty_are_made_so(deployed: Stock) -> None:
     assert made["huggingface"] == {}
 
 
-def test_a_second_deploy_keeps_ids_and_secrets(plane: Plane) -> None:
-    before = {name: function.id for name, function in plane.app("pilotlight").functions.items()}
-    plane.secret("huggingface").env["HF_TOKEN"] = "hf_mine"
-    done = plane.modal("deploy", "-m", APP)
-    assert done.returncode == 0, done.stderr
-    assert {name: function.id for name, function in plane.app("pilotlight").functions.items()} == before
-    assert plane.secret("huggingface").env == {"HF_TOKEN": "hf_mine"}
+def test_a_second_deploy_keeps_ids_and_secrets(app: App, own_deployed: Stock) -> None:
+    (again,) = own_deployed.apps.values()
+    assert {name: f.id for name, f in again.functions.items()} == {name: f.id for name, f in app.functions.items()}
+    kept = {secret.name: secret.env for secret in own_deployed.secrets.values()}
+    assert kept["huggingface"] == {"HF_TOKEN": "hf_mine"}
 
 
 def test_a_missing_secret_fails_the_deploy_with_its_name(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """What two web containers, lost containers and clients that leave do to a job: it runs once, or not at all."""
 
 import asyncio
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,17 +9,18 @@ from typing import Any
 import pytest
 
 import handlers
-from platforms.modal.backend import Ended, ModalBackend
+from platforms.modal.backend import ModalBackend
+from platforms.modal.jobs import Ended
 from platforms.modal.performer import ModalPerformer, Performing
 from platforms.modal.web import planners
 from shared.errors import Cancelled, InsufficientCapacity, Internal, InvalidInput, NotFound
 from shared.job import Piece
-from shared.jobs.backend import Submission
+from shared.jobs.backend import Policy, Submission
 from shared.jobs.terms import Terms
 from shared.plan import Plan
 from shared.settings import Settings
 from tests.platforms.lab import HANDLERS
-from tests.platforms.modal.stand_in import Entries, MemoryBoard, WorkerCalls, no_models
+from tests.platforms.modal.stand_in import Entries, FullShelf, MemoryBoard, WorkerCalls, no_models
 
 SHORT = {"pipeline": "sleep", "ms": 1}
 HOOK = "http://hook.test/"
@@ -98,18 +98,14 @@ class Site:
         self.board = SharedBoard(self.entries)
         self.calls = SlowCalls(self.entries, self.settings)
         self.diary = folder / "diary"
-        self.told: list[dict[str, Any]] = []
 
     def web(self) -> ModalBackend:
         planner = planners(self.settings, handlers.Folders(HANDLERS))["media"]
-        return ModalBackend("media", planner, self.board, self.calls, time.time, self._tell)
+        return ModalBackend("media", planner, self.board, self.calls, FullShelf(), time.time)
 
     def performer(self) -> ModalPerformer:
         backend = self.web()
         return ModalPerformer(lambda pipeline: backend)
-
-    def _tell(self, url: str, body: bytes) -> None:
-        self.told.append(json.loads(body))
 
     def held(self) -> dict[str, Any]:
         return {"pipeline": "sleep", "ms": 60_000, "steps": 6000, "diary": str(self.diary)}
@@ -123,8 +119,9 @@ class Site:
                 await asyncio.sleep(0.01)
 
     async def is_free(self) -> None:
-        """Nothing runs any more."""
-        await self.until(lambda: all(task.done() for task in self.calls.tasks.values()))
+        """Nothing runs any more, and what was to be told has been."""
+        for tasks in (self.calls.tasks.values(), self.calls.following):
+            await self.until(lambda tasks=tasks: all(task.done() for task in tasks))
 
 
 @pytest.fixture
@@ -230,21 +227,29 @@ async def test_a_job_that_completes_while_it_is_cancelled_is_told_of_once(site: 
     site.calls.comes_late = True
     assert (await web.cancel(job_id)).status == "COMPLETED"
     assert site.calls.tasks[call].result()["status"] == "COMPLETED"
-    assert site.told == []  # the container has
+    await site.is_free()
+    assert [told["status"] for told in site.calls.told] == ["COMPLETED"]
 
 
-async def test_a_record_that_every_poll_reads_holds_no_input_and_the_webhook_tells_it(site: Site) -> None:
+async def test_a_webhook_tells_of_each_end_with_the_input_that_no_poll_reads(site: Site) -> None:
     web = site.web()
     job_id = (await web.submit(Submission(site.held(), webhook=HOOK))).id
     assert "input" not in site.entries.get(f"{job_id}/record")
     await web.cancel(job_id)
-    (told,) = site.told
+    await site.is_free()
+    (told,) = site.calls.told
     assert (told["status"], told["input"], told["webhook"]) == ("CANCELLED", site.held(), HOOK)
     failed = await web.submit(Submission({**SHORT, "ms": -1}, webhook=HOOK))
-    assert (site.told[-1]["id"], site.told[-1]["status"], site.told[-1]["input"]["ms"]) == (failed.id, "FAILED", -1)
-    plain = (await web.submit(Submission(SHORT))).id
-    assert f"{plain}/input" not in site.entries.all
     await site.is_free()
+    told = site.calls.told[-1]
+    assert (told["id"], told["status"], told["input"]["ms"]) == (failed.id, "FAILED", -1)
+
+
+async def test_a_deadline_ends_a_job(site: Site) -> None:
+    web = site.web()
+    job_id = (await web.submit(Submission(site.held(), policy=Policy(execution_timeout_ms=200)))).id
+    assert (await web.wait(job_id, 20)).status == "TIMED_OUT"
+    assert site.seen() == ["start", "end"]
 
 
 async def test_a_job_that_its_request_cannot_follow_is_stopped(site: Site) -> None:
@@ -289,7 +294,7 @@ class TestText:
         await site.is_free()
 
     async def test_whole_waits_as_long_as_it_is_asked_to(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("platforms.modal.backend.LONGEST_WAIT_S", 0.01)
+        monkeypatch.setattr("platforms.modal.told.LONGEST_WAIT_S", 0.01)
         web = site.web()
         job_id = (await web.submit(Submission({**SHORT, "ms": 300}))).id
         assert (await web.wait(job_id, 20)).status == "COMPLETED"

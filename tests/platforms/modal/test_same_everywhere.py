@@ -10,13 +10,11 @@ from fractions import Fraction
 from functools import cache
 from typing import Any
 
-import modal
 import pytest
 import requests
 from PIL import Image
 
 import handlers
-from platforms.modal.engine import web_of
 from platforms.watch import whole
 from shared.errors import ENDINGS, Cancelled
 from shared.jobs.client import Client
@@ -26,7 +24,7 @@ from tests.conftest import RECEIPT_KEY
 from tests.platforms.container.box import Box
 from tests.platforms.harness import until
 from tests.platforms.modal.conftest import AUTH_TOKEN
-from tests.platforms.modal.gateway import Gateway
+from tests.platforms.modal.gateway import Gateway, deployed_web
 from tests.platforms.modal.plane import Plane
 from tests.platforms.modal.records import Stock
 from tests.shared.media.clips import video_of
@@ -173,9 +171,7 @@ def on_modal(tmp_path_factory: pytest.TempPathFactory, deployed: Stock) -> Itera
         plane.secret("pilotlight-settings").env["RECEIPT_KEY"] = RECEIPT_KEY
         stack.enter_context(plane.client_env())
         stack.enter_context(pytest.MonkeyPatch.context()).setenv("AUTH_TOKEN", AUTH_TOKEN)
-        board = modal.Dict.from_name("pilotlight-jobs", create_if_missing=True)
-        served = Gateway(lambda: web_of(modal.Cls.from_name("pilotlight", "Engine"), board), AUTH_TOKEN)
-        gateway = stack.enter_context(served)
+        gateway = stack.enter_context(Gateway(deployed_web, AUTH_TOKEN))
         yield Queue(*(stack.enter_context(gateway.client(name)) for name in ("media", TEXT)))
 
 

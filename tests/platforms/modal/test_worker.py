@@ -62,7 +62,6 @@ def given(job_input: dict[str, Any], **more: Any) -> dict[str, Any]:
         "timeout_s": 60,
         "ttl_s": 60,
         "s3_config": None,
-        "webhook": None,
         "is_whole": False,
         **more,
     }
@@ -196,7 +195,8 @@ class TestJournal:
             {"seq": 2, "stage": "running", "step": 2, "steps": 2},
         ]
 
-    def test_many_events_are_few_entries(self) -> None:
+    def test_many_events_are_few_entries(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("platforms.modal.journal.EVERY_S", 0.001)
         board = Entries()
         journal = Journal(board, "j", call="fc-1", worker="a")
         for n in range(1, 40):
