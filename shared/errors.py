@@ -7,6 +7,7 @@ Ending                          code                   HTTP  retryable
 │   │   └── UnknownModel        invalid_input          400
 │   ├── Unauthorized            unauthorized           401
 │   ├── NotFound                not_found              404
+│   ├── RequestTimeout          request_timeout        408   yes
 │   ├── MediaTooLarge           media_too_large        413
 │   ├── ResultTooLarge          result_too_large       413
 │   ├── QueueFull               queue_full             429   yes
@@ -89,6 +90,14 @@ class NotFound(JobError):
 
     code = "not_found"
     http_status = 404
+
+
+class RequestTimeout(JobError):
+    """The request did not come whole, or came too slowly."""
+
+    code = "request_timeout"
+    http_status = 408
+    retryable = True
 
 
 class MediaTooLarge(JobError):

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from shared import device as devices
 from shared import logs
+from shared.errors import InsufficientCapacity
 from shared.models.fitness import unfit
 from shared.runner import Runner
 
@@ -35,7 +36,8 @@ def checks(runner: Runner) -> tuple[Callable[[], None], ...]:
 
     def device_works() -> None:
         if runner.planner.catalog.local and not runner.planner.torch_free:
-            devices.works(runner.device())
+            with runner.pool.loading.of("the device"):
+                _try(runner.device(), runner.settings.device)
 
     def models_run() -> None:
         runner.warm()
@@ -47,3 +49,16 @@ def checks(runner: Runner) -> tuple[Callable[[], None], ...]:
         device_works,
         models_run,
     )
+
+
+def _try(device: devices.Device, asked: str) -> None:
+    try:
+        devices.works(device)
+    except Exception as exc:
+        why = (str(exc).splitlines() or [type(exc).__name__])[0]
+        raise InsufficientCapacity(
+            f"nothing can be run on {device.kind}: {why}; "
+            "a container gets its cards by `docker run --gpus all`; DEVICE=cpu does without"
+        ) from exc
+    if (device.kind, asked) == ("cpu", "auto"):
+        logs.logger.warning("no card is to be seen: models run on the CPU")

@@ -65,6 +65,9 @@ class Settings(BaseModel):
     job_timeout_s: float = Field(
         600, gt=0, description="Longest run of one job, counted from its start on the device."
     )
+    load_timeout_s: float = Field(
+        1800, gt=0, description="A worker on which one model takes longer to load, its download not counted, ends."
+    )
     hang_s: float = Field(
         60, gt=0, description="A cancelled job that does not yield the device for this long ends the worker."
     )

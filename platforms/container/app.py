@@ -15,6 +15,7 @@ from shared.jobs.document import describe
 from shared.jobs.performer import Performer
 from shared.jobs.rest import RestRouter
 from shared.jobs.rest_errors import answer_rest_errors
+from shared.jobs.uploads import Uploads
 from shared.schemas import Handler
 
 
@@ -48,9 +49,8 @@ def container_app(
         handlers,
         performer,
         check=check,
-        max_media_bytes=max_media_bytes,
+        uploads=Uploads(max_media_bytes, on_refusal),
         text_model=text_model,
-        on_refusal=on_refusal,
     )
     app.include_router(rest)
     for router in (cancel_router(performer), *about):

@@ -99,12 +99,16 @@ class RunnerPerformer:
         if self._refusal:
             self.on_refusal(self._refusal.code)
             raise type(self._refusal)(self._refusal.message, **self._refusal.detail)
-        if len(self._inside) >= self._runner.capacity + self._queue_max:
+        if self._is_full():
             self.on_refusal(QueueFull.code)
             raise QueueFull(
                 f"{len(self._inside)} requests are being worked on or wait (QUEUE_MAX); try again in a while",
                 retry_after_s=self.retry_after_s(),
             )
+
+    def _is_full(self) -> bool:
+        inside = len(self._inside)  # looked at first: the capacity takes a look at every node
+        return inside >= self._queue_max and inside >= self._runner.capacity + self._queue_max
 
     def start(self, job_input: dict[str, Any], on_piece: OnPiece, terms: Terms = NO_TERMS) -> Performing:
         """See Performer."""

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import uvicorn
@@ -15,7 +15,7 @@ from fastapi import FastAPI
 
 import handlers
 from platforms.container.app import container_app
-from platforms.container.connections import Connection
+from platforms.container.connections import Connection, ask_who_is_there
 from platforms.container.health import Health, version_of
 from platforms.container.memory import keep_freed_memory
 from platforms.container.performer import RunnerPerformer
@@ -124,6 +124,7 @@ class ContainerServer:
         self._drain_s = settings.drain_s
         self._load_timeout_s = settings.load_timeout_s
         self._listening = listening
+        ask_who_is_there(listening)
         self._exit_code = 0
         self._stopping: asyncio.Task[None] | None = None
         self.health.is_busy = self.performer.is_busy
@@ -212,7 +213,7 @@ class ContainerServer:
 
     def _stop_all(self) -> None:
         self.performer.cancel_all(_stops())
-        for connection in self._connections():
+        for connection in self.connections():
             connection.drop()
 
     async def _abandon_unless_emptied(self, within_s: float) -> None:
@@ -223,7 +224,7 @@ class ContainerServer:
 
     async def _emptied(self, within_s: float) -> bool:
         until = self._loop.time() + within_s
-        while self.performer.is_busy() or any(connection.is_unread() for connection in self._connections()):
+        while self.performer.is_busy() or any(connection.is_unread() for connection in self.connections()):
             if self._loop.time() > until:
                 return False
             await asyncio.sleep(0.02)
@@ -234,7 +235,7 @@ class ContainerServer:
             await asyncio.sleep(LOOK_EVERY_S)
             self.performer.look()
             self._look_at_loading()
-            for connection in self._connections():
+            for connection in self.connections():
                 connection.look(self._loop.time())
 
     def _look_at_loading(self) -> None:
@@ -248,7 +249,8 @@ class ContainerServer:
             self.warming.stop(ModelUnavailable(reason))
             self._end(reason, after_s=TOLD_S)
 
-    def _connections(self) -> Iterable[Connection]:
+    def connections(self) -> Sequence[Connection]:
+        """Those that are open."""
         return cast("list[Connection]", list(self._server.server_state.connections))
 
 

@@ -39,6 +39,8 @@ class Together:
             return
         held, is_much = self._held, self._size > MOST_HELD
         self._held, self._size = [], 0
+        if self._transport.is_closing():  # the client has left meanwhile
+            return
         if is_much:
             self._transport.writelines(held)
         else:

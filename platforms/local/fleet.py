@@ -70,6 +70,7 @@ class Fleet:
         self._demand = Demand(server.backends, self.seats, self._wake.set)
         self._agenda = Agenda(self._memory.needed, placing.timing, self._now)
         self._resting: dict[str, float] = {}
+        self._failures: dict[str, int] = {}  # of workers that had to make room, by deployment
         self._error: InsufficientCapacity | None = None
         self._thread = threading.Thread(target=self._keep, name="fleet", daemon=True)
         for backend in server.backends.values():
@@ -230,6 +231,7 @@ class Fleet:
     def _close(self, seats: Sequence[Seat], why: str) -> None:
         for seat in self._server.call(partial(self._demand.close, seats)) if seats else ():
             self._say(f"ending {seat.name} on card {seat.card}: {why}")
+            self._failures[seat.deployment.key] = seat.pool.failures
             threading.Thread(target=self._end, args=(seat,), daemon=True).start()
 
     def _end(self, seat: Seat) -> None:
@@ -260,7 +262,8 @@ class Fleet:
             seat.draining = seat.name in actions.drain
 
     def _start(self, deployment: Deployment, at: Start) -> None:
-        seat = self._starter.start(deployment, at.card, at.size, self._now())
+        failures = self._failures.pop(deployment.key, 0)
+        seat = self._starter.start(deployment, at.card, at.size, self._now(), failures)
         self.seats.append(seat)
         self._say(f"starting {seat.name} on card {at.card} ({gigabytes(at.size)}) for {deployment.title}")
 

@@ -44,8 +44,11 @@ class Seat:
         return self.pool.prefix
 
     def as_resident(self, state: State, patience_s: float) -> Resident:
-        """The seat as placement sees it: it has a turn of `patience_s`, or as long as it took to load."""
-        turn_ends_at = math.inf
+        """The seat as placement sees it: it has a turn of `patience_s`, or as long as it took to load.
+
+        The turn begins when it is loaded, unless that has failed: others need not wait for a model that never is.
+        """
+        turn_ends_at = self.started_at if self.pool.failures else math.inf
         if self.ready_at is not None:
             turn_ends_at = self.ready_at + max(patience_s, self.ready_at - self.started_at)
         return Resident(self.name, self.card, self.size, state, self.used_at, turn_ends_at)
@@ -64,13 +67,17 @@ class Starter:
         self._numbers = count(1)
         folder.mkdir(exist_ok=True)
 
-    def start(self, deployment: Deployment, card: int, size: int, now: float) -> Seat:
-        """A worker that loads all its models before it asks for jobs; returns at once."""
+    def start(self, deployment: Deployment, card: int, size: int, now: float, failures: int = 0) -> Seat:
+        """A worker that loads all its models before it asks for jobs; returns at once.
+
+        `failures` is how many of the deployment have ended before, in a row, without asking for one.
+        """
         name = f"{deployment.endpoint}-{next(self._numbers)}-{deployment.name}"
         models = self._folder / f"{name}.json"
         models.write_text(json.dumps([entry.model_dump(mode="json") for entry in deployment.listed()], indent=1))
         env = {**self._envs[deployment.endpoint], **BY_LIST, **ONE_CARD}
         env |= {"MODELS": str(models.resolve()), "CUDA_VISIBLE_DEVICES": str(card)}
         seat = Seat(deployment, card, size, self._make_pool(deployment.endpoint, name, env), now)
+        seat.pool.failures = failures
         seat.pool.start()
         return seat

@@ -19,6 +19,8 @@ from platforms.local.webhooks import Post, Webhooks
 from platforms.local.worker_routes import worker_router
 from shared.job import Clock
 from shared.jobs.api import client_app
+from shared.jobs.uploads import Uploads
+from shared.settings import Settings
 
 T = TypeVar("T")
 
@@ -82,6 +84,7 @@ class LocalServer:
         self.app = client_app(
             self.backends,
             key,
+            uploads=Uploads(Settings.model_fields["max_media_bytes"].default),
             strict=strict,
             routers=(worker_router(self.backends, worker_token, strict=strict, hold_s=hold_s),),
             lifespan=self._lifespan,

@@ -59,6 +59,7 @@ class WorkerPool:
     """`count` workers of one endpoint.
 
     `on_exit` hears the id of each worker whose process has ended, `on_stopping` of each that will be told to end.
+    `failures` says how many in a row have ended before their first job.
     Processes are started from one thread each, which lives as long as they do: Linux kills them with that thread.
     """
 
@@ -71,6 +72,7 @@ class WorkerPool:
     prefix: str = "local"
     drain_s: float = 30.0
     error: InsufficientCapacity | None = None
+    failures: int = 0
     _running: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
     _ready: set[str] = field(default_factory=set)
     _asked_to_end: set[str] = field(default_factory=set)
@@ -128,7 +130,7 @@ class WorkerPool:
 
     def _keep(self, number: int) -> None:
         """Keep one worker running until the pool stops, or the worker fails thrice before its first take."""
-        failures = short_lives = 0
+        short_lives = 0
         while not self._stopping.is_set():
             worker_id = f"{self.prefix}-{number}-{secrets.token_hex(3)}"
             started = time.monotonic()
@@ -138,11 +140,11 @@ class WorkerPool:
                 end = f"'{exc.strerror}' instead of a process"
             if worker_id in self._asked_to_end:
                 continue
-            failures = 0 if worker_id in self._ready else failures + 1
+            self.failures = 0 if worker_id in self._ready else self.failures + 1
             short_lives = short_lives + 1 if time.monotonic() - started < _SETTLED_S else 0
-            if failures >= _FAILURES:
+            if self.failures >= _FAILURES:
                 self.error = InsufficientCapacity(
-                    f"the worker ended {failures} times before its first job, last with {end}; "
+                    f"the worker ended {self.failures} times before its first job, last with {end}; "
                     f"the end of its log:\n{self._log_tail(worker_id)}"
                 )
                 return

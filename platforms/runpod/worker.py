@@ -8,6 +8,8 @@ import gc
 import os
 import signal
 import sys
+import threading
+import time
 from typing import Any
 
 import handlers
@@ -19,6 +21,8 @@ from shared.errors import ENDINGS
 from shared.readiness import checks
 from shared.runner import Runner
 from shared.settings import Settings
+
+LOOK_EVERY_S = 1.0
 
 
 def register_checks(runpod: Any, runner: Runner) -> None:
@@ -47,6 +51,17 @@ def _sdk_handler(worker: Worker, *, on_runpod: bool) -> dict[str, Any]:
     return {"handler": streaming.collect}
 
 
+def _watch_loading(runner: Runner) -> None:
+    """End this process where a load does not, before which no job could be run and none be stopped."""
+    limit_s = runner.settings.load_timeout_s
+    while not (overdue := runner.pool.loading.overdue(limit_s)):
+        time.sleep(LOOK_EVERY_S)
+    logs.logger.error(
+        "loading does not end: this worker does", extra={"fields": {"what": overdue, "limit_s": limit_s}}
+    )
+    os._exit(1)
+
+
 def main() -> None:
     """Start the worker under the SDK's loop."""
     logs.set_up("INFO")
@@ -65,6 +80,7 @@ def main() -> None:
         # before the loop runs there is nothing to finish; process 1 of a container ignores what it does not handle
         signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
         sdk.die_with_parent()
+        threading.Thread(target=_watch_loading, args=(runner,), name="loading", daemon=True).start()
         register_checks(runpod, runner)
         loop = sdk.Loop(
             runner.backlog,

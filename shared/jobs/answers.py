@@ -10,7 +10,7 @@ import pybase64
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
-from shared.errors import Ending, InvalidInput, MediaTooLarge
+from shared.errors import Ending, InvalidInput, MediaTooLarge, RequestTimeout
 from shared.schemas import Output
 
 JSON = "application/json"
@@ -121,7 +121,7 @@ def refusal(ending: Ending) -> Response:
     """An ending as REST answers it: 422 with FastAPI's own list, any other with `{"detail": {"msg", "code"}}`."""
     status = ending.http_status
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
-    if isinstance(ending, MediaTooLarge):
+    if isinstance(ending, MediaTooLarge | RequestTimeout):
         headers["Connection"] = "close"  # or the server would go on reading a body that never ends
     if "retry_after_s" in ending.detail:
         headers["Retry-After"] = str(ending.detail["retry_after_s"])

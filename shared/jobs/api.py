@@ -12,6 +12,7 @@ from shared.jobs.backend import Backend, EventsView, JobView, StreamView, find_b
 from shared.jobs.openai import openai_router
 from shared.jobs.refusals import answer_errors
 from shared.jobs.submission import TTL_MS, read_submission
+from shared.jobs.uploads import Uploads
 from shared.jobs.wire import MIB, parse_json, query_int, read_body, unless_gone
 
 Backends = Mapping[str, Backend]
@@ -27,6 +28,7 @@ def client_app(
     backends: Backends,
     key: str,
     *,
+    uploads: Uploads,
     strict: bool = False,
     routers: tuple[APIRouter, ...] = (),
     lifespan: Lifespan[FastAPI] | None = None,
@@ -34,15 +36,18 @@ def client_app(
     """An application with the client's routes, the open probes and whatever else the platform serves."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.include_router(_probes())
-    app.include_router(client_router(backends, key, strict=strict))
+    app.include_router(client_router(backends, key, uploads, strict=strict))
     for router in routers:
         app.include_router(router)
     answer_errors(app)
     return app
 
 
-def client_router(backends: Backends, key: str, *, strict: bool = False) -> APIRouter:
-    """RunPod's client-side routes under `/v2/{endpoint}`; strict keeps to RunPod's own limits and bodies."""
+def client_router(backends: Backends, key: str, uploads: Uploads, *, strict: bool = False) -> APIRouter:
+    """RunPod's client-side routes under `/v2/{endpoint}`; strict keeps to RunPod's own limits and bodies.
+
+    `uploads` is the room for bodies, which other routes may share.
+    """
     router = APIRouter(prefix="/v2/{endpoint}", dependencies=[Depends(requires(key))])
     shortest_ms = 1000 if strict else 0
 
@@ -54,14 +59,14 @@ def client_router(backends: Backends, key: str, *, strict: bool = False) -> APIR
 
     @router.post("/run")
     async def run(endpoint: str, request: Request) -> Response:
-        job = await _submit(backend_of(endpoint), request, sync=False)
+        job = await _submit(backend_of(endpoint), request, uploads, sync=False)
         return JSONResponse({"id": job.id, "status": job.status})
 
     @router.post("/runsync")
     async def runsync(endpoint: str, request: Request) -> Response:
         backend = backend_of(endpoint)
         timeout_s = wait_s(request, 90_000)
-        job = await _submit(backend, request, sync=True)
+        job = await _submit(backend, request, uploads, sync=True)
         return _job(await unless_gone(request, backend.wait(job.id, timeout_s)))
 
     @router.api_route("/status/{job_id}", methods=["GET", "POST"])
@@ -114,7 +119,7 @@ def client_router(backends: Backends, key: str, *, strict: bool = False) -> APIR
 
     if not strict:
         router.add_api_route("/events/{job_id}", events)
-    router.include_router(openai_router(backend_of))
+    router.include_router(openai_router(backend_of, uploads))
     return router
 
 
@@ -139,10 +144,12 @@ def _probes() -> APIRouter:
     return router
 
 
-async def _submit(backend: Backend, request: Request, *, sync: bool) -> JobView:
-    body = parse_json(await read_body(request, RUNSYNC_LIMIT if sync else RUN_LIMIT))
-    key = request.headers.get("Idempotency-Key") or None
-    return await backend.submit(read_submission(body, sync=sync, idempotency_key=key))
+async def _submit(backend: Backend, request: Request, uploads: Uploads, *, sync: bool) -> JobView:
+    limit = RUNSYNC_LIMIT if sync else RUN_LIMIT
+    with uploads.room(request.headers.get("Content-Length"), limit):
+        body = parse_json(await read_body(request, limit))
+        key = request.headers.get("Idempotency-Key") or None
+        return await backend.submit(read_submission(body, sync=sync, idempotency_key=key))
 
 
 def _raw_json(body: bytes) -> Response:

@@ -23,6 +23,7 @@ ERRORS = {
     400: "No such model, or a body that cannot be read",
     401: "No key, or a wrong one",
     404: "A workflow names a pipeline that is not there",
+    408: "The body stopped coming, or came too slowly",
     413: "A file or a result is too large",
     429: "The queue is full",
     499: "The job was cancelled",

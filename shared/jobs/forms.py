@@ -1,6 +1,5 @@
 """Reads the bodies of synchronous requests: JSON, or forms with files, made the parameters of a pipeline."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,14 +10,13 @@ from starlette.formparsers import FormParser, MultiPartException, MultiPartParse
 
 from shared.errors import InvalidInput, MediaTooLarge
 from shared.jobs.uploads import Uploads
-from shared.jobs.wire import DRAIN_BYTES, parse_json
+from shared.jobs.wire import DRAIN_BYTES, arriving, parse_json
 from shared.media.sizes import in_words
 from shared.schemas import Envelope, Params
 
 JSON, MULTIPART, URLENCODED = "application/json", "multipart/form-data", "application/x-www-form-urlencoded"
 MAX_PARTS = 1000
 MOST_VALUES = 1_000_000  # of JSON; 64 MB of empty lists would take the loop for seconds, and memory for gigabytes
-STALLED_S = 20.0
 RESERVED = set(Envelope.model_fields) - {"delivery"}  # of a job's input, and decided by the route here
 
 Given = dict[str, Any]
@@ -97,25 +95,21 @@ async def read_request(request: Request, fields: Fields, uploads: Uploads) -> Gi
     """The parameters that a request sends; files as bytes, in memory.
 
     Raises:
-        InvalidInput: the body is not what its Content-Type says, stops coming, or names what the route decides.
+        InvalidInput: the body is not what its Content-Type says, or names what the route decides.
+        RequestTimeout: it stops coming, or comes too slowly.
         MediaTooLarge: it is larger than one file of `MAX_MEDIA_BYTES` would make it in base64.
         QueueFull: there is too much of others to be read at once.
     """
-    try:
-        with uploads.room(request.headers.get("Content-Length")):
-            # a client that stalls would keep a worker that is to stop
-            async with asyncio.timeout(STALLED_S) as patience:
-                given = await _read(request, fields, uploads, patience)
-    except TimeoutError as exc:
-        raise _wrong([], f"nothing more of it came for {STALLED_S:g} s; send it again", "body_stalled") from exc
+    with uploads.room(request.headers.get("Content-Length")):
+        given = await _read(request, fields, uploads)
     for name in RESERVED & given.keys():
         raise _wrong([name], "Extra inputs are not permitted", "extra_forbidden")
     return given
 
 
-async def _read(request: Request, fields: Fields, uploads: Uploads, patience: asyncio.Timeout) -> Given:
+async def _read(request: Request, fields: Fields, uploads: Uploads) -> Given:
     limit = uploads.limit
-    body = _counted(request, limit, patience)
+    body = _counted(request, limit)
     kind = request.headers.get("Content-Type", JSON).partition(";")[0].strip().lower()
     if kind == MULTIPART:
         return fields.of_form(await _multipart(request.headers, body, limit, uploads.max_file))
@@ -180,12 +174,10 @@ async def _urlencoded(headers: Headers, body: Body, limit: int) -> list[tuple[st
     return [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
 
 
-async def _counted(request: Request, limit: int, patience: asyncio.Timeout) -> Body:
+async def _counted(request: Request, limit: int) -> Body:
     """As `wire.read_body`: what is too much is read on for a while, since clients first send everything."""
-    read, loop = 0, asyncio.get_running_loop()
-    async for chunk in request.stream():
-        if read and chunk:
-            patience.reschedule(loop.time() + STALLED_S)
+    read = 0
+    async for chunk in arriving(request):
         read += len(chunk)
         if read <= limit:
             yield chunk

@@ -17,16 +17,18 @@ from shared.errors import ENDINGS, DeadlineExceeded, InsufficientCapacity, Inter
 from shared.jobs.backend import ENDED, Backend, JobView, Submission
 from shared.jobs.failures import failure_of_job, openai_error
 from shared.jobs.refusals import openai_response
+from shared.jobs.uploads import Uploads
 from shared.jobs.wire import MIB, parse_json, read_body, unless_gone
 
+LIMIT = 10 * MIB
 _LONGEST_S = 600.0
 _EVENTS = "text/event-stream"
 _NOT_BUFFERED = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 _WAITING = b": waiting\n\n"
 
 
-def openai_router(backend_of: Callable[[str], Backend], hold_s: float = 10.0) -> APIRouter:
-    """`/openai/...`, to be included under the endpoint's prefix.
+def openai_router(backend_of: Callable[[str], Backend], uploads: Uploads, hold_s: float = 10.0) -> APIRouter:
+    """`/openai/...`, to be included under the endpoint's prefix; `uploads` is the room for bodies.
 
     A stream without a piece is silent for `hold_s`: until then its status is open, after it comments keep it alive.
     """
@@ -36,9 +38,9 @@ def openai_router(backend_of: Callable[[str], Backend], hold_s: float = 10.0) ->
     async def forward(endpoint: str, path: str, request: Request) -> Response:
         backend = backend_of(endpoint)
         job_input: dict[str, Any] = {"openai_route": f"/{path}"}
-        body = await read_body(request, 10 * MIB)
         if request.method == "POST":
-            job_input["openai_input"] = parse_json(body)
+            with uploads.room(request.headers.get("Content-Length"), LIMIT):
+                job_input["openai_input"] = parse_json(await read_body(request, LIMIT))
         job = await backend.submit(Submission(job_input))
         asked = job_input.get("openai_input")
         streams = isinstance(asked, dict) and asked.get("stream") is True

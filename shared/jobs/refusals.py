@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from shared import openai
-from shared.errors import Ending, Internal, InvalidInput, JobError, MediaTooLarge, NotFound
+from shared.errors import Ending, Internal, InvalidInput, JobError, MediaTooLarge, NotFound, RequestTimeout
 
 _OPENAI = "openai"  # the part of the path after `/v2/{endpoint}/`
 
@@ -67,7 +67,7 @@ def _is_openai(request: Request) -> bool:
 
 def _headers(ending: Ending, status: int) -> dict[str, str]:
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
-    if isinstance(ending, MediaTooLarge):
+    if isinstance(ending, MediaTooLarge | RequestTimeout):
         headers["Connection"] = "close"  # or the server would go on reading a body that never ends
     if "retry_after_s" in ending.detail:
         headers["Retry-After"] = str(ending.detail["retry_after_s"])

@@ -36,9 +36,8 @@ class RestRouter(APIRouter):
 
     Args:
         check: lets a request pass, or raises Unauthorized.
-        max_media_bytes: of one file; a request may be as large as one such file in base64.
+        uploads: the room for bodies.
         text_model: what `/llm` says has answered, where a request names no model.
-        on_refusal: hears the code of the error by which an upload is turned away.
     """
 
     def __init__(
@@ -47,13 +46,11 @@ class RestRouter(APIRouter):
         performer: Performer,
         *,
         check: Check,
-        max_media_bytes: int,
+        uploads: Uploads,
         text_model: str = "",
-        on_refusal: Callable[[str], None] = lambda code: None,
     ) -> None:
         super().__init__(tags=["generate"])
         self.endpoints: dict[str, Endpoint] = {}  # by path, for `direct.Direct`
-        uploads = Uploads(max_media_bytes, on_refusal)
         for pipeline, handler in handlers.items():
             route = PipelineRoute(pipeline, handler, performer, check, uploads)
             self._add(pipeline, route, handler)

@@ -28,16 +28,17 @@ class Uploads:
         self._on_refusal = on_refusal
 
     @contextmanager
-    def room(self, content_length: str | None) -> Iterator[None]:
+    def room(self, content_length: str | None, limit: int | None = None) -> Iterator[None]:
         """The block in which a body is read; refused before anything of it is.
 
         Args:
             content_length: what its header says. Where it says nothing, the body may be of the largest size.
+            limit: bytes of the largest one, where a route keeps less than others do.
 
         Raises:
             QueueFull: the others leave too little of the memory for uploads.
         """
-        size = self._size(content_length)
+        size = _size(content_length, self.limit if limit is None else min(limit, self.limit))
         taken = size if size > SMALL else 0
         if taken > self._free:
             self._on_refusal(QueueFull.code)
@@ -52,10 +53,11 @@ class Uploads:
         finally:
             self._free += taken
 
-    def _size(self, content_length: str | None) -> int:
-        """What a body may come to, in bytes."""
-        try:
-            size = int(content_length or "")
-        except ValueError:
-            return self.limit
-        return size if 0 <= size < self.limit else self.limit
+
+def _size(content_length: str | None, limit: int) -> int:
+    """What a body may come to, in bytes."""
+    try:
+        size = int(content_length or "")
+    except ValueError:
+        return limit
+    return size if 0 <= size < limit else limit

@@ -2,18 +2,45 @@
 
 import asyncio
 import json
-from collections.abc import Coroutine
+from collections.abc import AsyncGenerator, Coroutine
 from typing import Any, TypeVar
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from shared.errors import InvalidInput, MediaTooLarge
+from shared.errors import InvalidInput, MediaTooLarge, RequestTimeout
 
 T = TypeVar("T")
 
 MIB = 2**20
 DRAIN_BYTES = 64 * MIB
+STALLED_S = 20.0  # for the next piece of a body to come
+LEAST_RATE = 32_768  # bytes a second, on the whole: of a body that takes longer than `STALLED_S`
+
+
+async def arriving(request: Request) -> AsyncGenerator[bytes, None]:
+    """A body in the pieces in which it comes. One that a client trickles would hold its room as long as that likes.
+
+    Raises:
+        RequestTimeout: nothing came for `STALLED_S`, or too little on the whole.
+        ClientDisconnect: nothing will come any more.
+    """
+    loop = asyncio.get_running_loop()
+    until = loop.time() + STALLED_S
+    more = True
+    while more:
+        try:
+            async with asyncio.timeout_at(min(until, loop.time() + STALLED_S)):
+                message = await request.receive()
+        except TimeoutError as exc:
+            raise RequestTimeout(
+                f"the body stopped for {STALLED_S:g} s, or came at under {LEAST_RATE // 1024} KiB/s; send it again"
+            ) from exc
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        piece, more = message.get("body", b""), message.get("more_body", False)
+        until += len(piece) / LEAST_RATE
+        yield piece
 
 
 async def read_body(request: Request, limit: int) -> bytes:
@@ -24,10 +51,11 @@ async def read_body(request: Request, limit: int) -> bytes:
 
     Raises:
         MediaTooLarge: when it is longer than `limit` bytes.
+        RequestTimeout, ClientDisconnect: as `arriving`.
     """
     body = bytearray()
     read = 0
-    async for chunk in request.stream():
+    async for chunk in arriving(request):
         read += len(chunk)
         if read <= limit:
             body += chunk

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from shared.device import Device, free_memory
+from shared.models.loading import Loading
 from shared.schemas import ModelSource
 
 Load = Callable[[ModelSource, Device], Any]
@@ -56,6 +57,7 @@ class Pool:
         self._told: dict[Key, int] = {}
         self._lock = threading.Condition(threading.RLock())
         self._queue: deque[object] = deque()
+        self.loading = Loading()
 
     @contextmanager
     def acquire(self, load: Load, source: ModelSource, *, check: Callable[[], None] = lambda: None) -> Iterator[Any]:
@@ -149,10 +151,11 @@ class Pool:
         self._tell()
 
     def _measured(self, ready: Callable[[Device], Any], source: ModelSource) -> _Warm:
-        device = self._device()
-        before = device.memory_used()
-        model = ready(device)
-        return _Warm(model, source, max(0, device.memory_used() - before))
+        with self.loading.of(source.model_id):
+            device = self._device()
+            before = device.memory_used()
+            model = ready(device)
+            return _Warm(model, source, max(0, device.memory_used() - before))
 
     def _tell(self) -> None:
         self._told = {key: warm.footprint for key, warm in self._warm.items()}

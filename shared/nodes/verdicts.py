@@ -17,6 +17,7 @@ from shared.errors import (
     NotFound,
     OutOfMemory,
     QueueFull,
+    RequestTimeout,
     ResultTooLarge,
     Stopped,
     Unauthorized,
@@ -79,6 +80,9 @@ def of_ending(
     if isinstance(ending, Unauthorized | NotFound):
         hidden = InsufficientCapacity("no node can take the job; the worker's log has the reason")
         return Declined(hidden, reason=f"{ending.code}: look at its url and token_env in models.json")
+    if isinstance(ending, RequestTimeout):  # it says how we send, which is none of the client's business
+        slow = InsufficientCapacity("the job did not reach its node in time; submit it again")
+        return Declined(slow, pause_s=retry_after_s)
     if isinstance(ending, InsufficientCapacity | ModelUnavailable):
         return Declined(ending, pause_s=retry_after_s)
     if isinstance(ending, OutOfMemory | ResultTooLarge | MediaTooLarge):  # which another one may be large enough for

@@ -15,7 +15,7 @@ POD = os.environ["RUNPOD_POD_ID"]
 
 
 class Worker:
-    """Loads nothing; ends at the start where a model's folder holds a file `broken`."""
+    """Loads nothing; hangs at the start while a model's folder holds a file `slow`, ends where it holds `broken`."""
 
     def __init__(self) -> None:
         self.job = ""
@@ -58,6 +58,8 @@ class Worker:
 
 def main() -> None:
     models = json.loads(Path(os.environ["MODELS"]).read_text())
+    while any((Path(model["model_id"]) / "slow").exists() for model in models):
+        time.sleep(0.005)
     if any((Path(model["model_id"]) / "broken").exists() for model in models):
         sys.exit(1)
     worker = Worker()

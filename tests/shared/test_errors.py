@@ -8,6 +8,7 @@ CODES = {
     "invalid_input": 422,
     "unauthorized": 401,
     "not_found": 404,
+    "request_timeout": 408,
     "media_too_large": 413,
     "result_too_large": 413,
     "queue_full": 429,

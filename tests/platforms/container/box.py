@@ -96,6 +96,11 @@ class Box(Calls):
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self.server.stop)
 
+    def goes_on(self, for_s: float) -> bool:
+        """Whether it does for so long."""
+        self._thread.join(for_s)
+        return self._thread.is_alive()
+
     def ended(self) -> int | None:
         self._thread.join(30)
         assert not self._thread.is_alive()

@@ -77,11 +77,12 @@ def test_a_load_that_takes_longer_than_the_wait_goes_on(box: Box) -> None:
     until(lambda: ids(box)[1] in warm(box))
 
 
-def one_model(folder: Path) -> tuple[Path, Box]:
+def one_model(folder: Path, *, warm: bool = False, **settings: Any) -> tuple[Path, Box]:
     """A model's folder, and a container that has it alone."""
     model = write_files(folder / "model")
-    (folder / "models.json").write_text(json.dumps([{"pipeline": "census", "model_id": str(model)}]))
-    return model, Box(folder, models=folder / "models.json", handlers=HANDLERS)
+    entry = {"pipeline": "census", "model_id": str(model), "warm": warm}
+    (folder / "models.json").write_text(json.dumps([entry]))
+    return model, Box(folder, models=folder / "models.json", handlers=HANDLERS, **settings)
 
 
 def test_a_model_that_costs_the_device_ends_the_container(tmp_path: Path) -> None:
@@ -92,6 +93,29 @@ def test_a_model_that_costs_the_device_ends_the_container(tmp_path: Path) -> Non
         lost = box.post("/warm", {"pipeline": "census"})
         assert (lost.status_code, lost.json()["detail"]["retryable"]) == (500, True)
         assert box.ended() == 1
+
+
+@pytest.mark.parametrize("is_at_the_start", [False, True])
+def test_a_load_that_does_not_end_ends_the_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_at_the_start: bool
+) -> None:
+    """Nothing would ever get the device again, and the probes would call it healthy, or loading, for ever."""
+    monkeypatch.setattr("platforms.container.server.LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr("platforms.container.server.TOLD_S", 0.3)
+    model, box = one_model(tmp_path, warm=is_at_the_start, load_timeout_s=0.1)
+    (model / "slow").touch()
+    box.start()
+    if not is_at_the_start:
+        until(lambda: box.server.health.is_ready)
+        warming = box.later("/warm", {"pipeline": "census"})
+        until(box.server.warming.is_loading)
+    answers = [box.later("/census", {})] + ([] if is_at_the_start else [warming])
+    for answer in answers:
+        detail = answer.result(20).json()["detail"]
+        assert (detail["code"], detail["retryable"]) == ("model_unavailable", True)
+        assert "LOAD_TIMEOUT_S" in detail["msg"]
+    assert (box.ended(), box.server.is_stuck) == (1, True)
+    (model / "slow").unlink()
 
 
 def test_a_container_that_stops_does_not_wait_for_a_load(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from fastapi import FastAPI
 
 from shared.jobs.backend import JobView, StreamView, Submission
 from shared.jobs.openai import openai_router
+from shared.jobs.uploads import Uploads
+from shared.jobs.wire import MIB
 
 
 class Slow:
@@ -60,7 +62,8 @@ async def post(app: FastAPI, path: str, body: bytes) -> AsyncIterator[dict[str, 
 
 def test_a_stream_without_a_piece_is_kept_alive_by_comments() -> None:
     app, backend = FastAPI(), Slow()
-    app.include_router(openai_router(lambda _: backend, hold_s=0.01), prefix="/{endpoint}")  # type: ignore[arg-type, return-value]
+    router = openai_router(lambda _: backend, Uploads(MIB), hold_s=0.01)  # type: ignore[arg-type, return-value]
+    app.include_router(router, prefix="/{endpoint}")
 
     async def bodies() -> list[bytes]:
         return [m["body"] async for m in post(app, "/x/openai/v1/completions", b'{"stream":true}') if "body" in m]

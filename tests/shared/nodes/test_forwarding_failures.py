@@ -51,6 +51,7 @@ ELSEWHERE = {
     "no such route": Answer(404, {"detail": "Not Found"}),
     "another model": refused(400, "invalid_input"),
     "smaller limits": refused(413, "media_too_large"),
+    "no patience": refused(408, "request_timeout"),
     "full, by Livepeer's statuses": refused(500, "queue_full"),
     "loops": Answer(307, headers={"Location": "/draw"}),
 }
