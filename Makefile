@@ -43,7 +43,7 @@ ui: setup
 	@$(BIN)/pilotlight up --ui
 
 test: setup chromium
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile
 
 # Debian's Chromium, which the tests of the web page look through.
 chromium:

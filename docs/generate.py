@@ -13,8 +13,8 @@ from typing import Any
 from pydantic import BaseModel
 
 import handlers
-from docs.schemas import schemas_text
 from platforms.container import openapi
+from platforms.forms import schemas_text
 from shared.schemas import Params
 from shared.settings import Settings
 
@@ -43,7 +43,7 @@ def pages() -> dict[Path, str]:
     return {
         readme: f"{before}{BEGIN}\n{settings_table()}{END}{after}",
         ROOT / "docs" / "pipelines.md": pipelines_page(),
-        ROOT / "ui_space" / "schemas.json": schemas_text(),
+        ROOT / "ui_space" / "schemas.json": schemas_text(handlers.Folders()),
         ROOT / "openapi.json": openapi.document(),
     }
 

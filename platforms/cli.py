@@ -4,7 +4,7 @@ import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -13,6 +13,8 @@ from platforms.endings import errors
 
 if TYPE_CHECKING:
     from shared.jobs.client import Client
+
+T = TypeVar("T")
 
 app = typer.Typer(
     help="Run image and text pipelines on a queue: on this machine, or on an endpoint in the cloud.",
@@ -24,6 +26,7 @@ app.add_typer(models.app, name="models")
 
 Where = Annotated[str | None, typer.Option("--endpoint", help="Name on record, or URL. Default: the last `up`.")]
 KeyEnv = Annotated[str | None, typer.Option(help="Variable that holds the endpoint's key.")]
+Out = Annotated[Path, typer.Option(help="Where the files go.")]
 JobId = Annotated[str, typer.Argument(help="The id that `run` printed.")]
 
 
@@ -83,6 +86,17 @@ def openapi() -> None:
 
 
 @app.command()
+def schemas() -> None:
+    """Print what the web page makes its forms of: ui_space/schemas.json, with the pipelines in HANDLERS too."""
+    import handlers
+    from platforms.forms import schemas_text
+    from shared.settings import Settings
+
+    with errors():
+        typer.echo(schemas_text(handlers.Folders(Settings.from_env().handlers)), nl=False)
+
+
+@app.command()
 def run(
     pipeline: Annotated[str, typer.Argument(help="Such as text-to-image.")],
     prompt: Annotated[str | None, typer.Option(help="What to make, or what to ask.")] = None,
@@ -91,7 +105,10 @@ def run(
     param: Annotated[list[str] | None, typer.Option(help="Any other parameter, as key=value.")] = None,
     endpoint: Where = None,
     key_env: KeyEnv = None,
-    out: Annotated[Path, typer.Option(help="Where the files go.")] = Path("outputs"),
+    out: Out = Path("outputs"),
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Print the job's id and leave; `wait` takes it up.")
+    ] = False,
 ) -> None:
     """Submit a job, watch it, save what it made; text is printed as it is written. Ctrl-C cancels the job."""
     from platforms.text import run_text
@@ -105,11 +122,34 @@ def run(
     given |= {name: _data_url(file) for name, file in (("image", image), ("video", video)) if file is not None}
     with errors():
         client = _client(endpoint, pipeline, key_env)
+        if detach:
+            details = {"details": True} if pipeline == TEXT_GENERATION else {}  # with them text has its receipt
+            typer.echo(client.submit({**given, **details}))
+            return
         if pipeline == TEXT_GENERATION:
             run_text(client, given, out)
             return
         for file in run_job(client, given, out):
             typer.echo(file)
+
+
+@app.command()
+def wait(job_id: JobId, endpoint: Where = None, key_env: KeyEnv = None, out: Out = Path("outputs")) -> None:
+    """Take up a job that was submitted before: watch it, save what it made. Ctrl-C leaves the job as it is."""
+    from platforms.watch import follow
+
+    def known(client: "Client") -> "Client":
+        client.status(job_id)
+        return client
+
+    with errors():
+        try:
+            made = follow(_at_its_endpoint(known, endpoint, key_env), job_id, out)
+        except KeyboardInterrupt:
+            typer.echo(f"job {job_id} goes on", err=True)
+            raise typer.Exit(130) from None
+        for said in made:
+            typer.echo(said)
 
 
 @app.command()
@@ -154,9 +194,7 @@ def _client(endpoint: str | None, pipeline: str | None, key_env: str | None) -> 
     return Client(found.url, found.name, found.key)
 
 
-def _at_its_endpoint(
-    ask: "Callable[[Client], dict[str, Any]]", endpoint: str | None, key_env: str | None
-) -> dict[str, Any]:
+def _at_its_endpoint(ask: "Callable[[Client], T]", endpoint: str | None, key_env: str | None) -> T:
     """The answer of the first endpoint that knows the job; `up` has several."""
     from platforms.records import find_all
     from shared.errors import NotFound

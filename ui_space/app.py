@@ -16,19 +16,20 @@ def main() -> None:
     """Read the configuration, make the page, and serve it until told to stop."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, default=HERE / "config.yml")
+    parser.add_argument("--schemas", type=Path, default=HERE / "schemas.json")
     parser.add_argument("--host", default="0.0.0.0")  # noqa: S104 a Space is reached from outside
     parser.add_argument("--port", type=int, default=7860)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="pilotlight-page-") as folder:
-        serve(args.config, args.host, args.port, Shelf(Path(folder)))
+        serve(args.config, args.schemas, args.host, args.port, Shelf(Path(folder)))
 
 
-def serve(path: Path, host: str, port: int, shelf: Shelf) -> None:
-    """Serve the page of a config.yml, or a page that says what is missing in it."""
+def serve(path: Path, pipelines: Path, host: str, port: int, shelf: Shelf) -> None:
+    """Serve the page of a config.yml and a schemas.json, or a page that says what is missing in them."""
     queue_max, followers = config.Config.queue_max, config.Config.concurrency
     try:
         given = config.load(path, os.environ)
-        blocks = page.page(given, schemas.read(HERE / "schemas.json"), shelf)
+        blocks = page.page(given, schemas.read(pipelines), shelf)
         queue_max, followers = given.queue_max, given.concurrency
     except config.ConfigError as error:
         blocks = page.problems(error)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import signal
 import sys
 import threading
@@ -16,7 +17,7 @@ from platforms.local import serving
 from platforms.local.fleet import Placing
 from platforms.local.gpus import Driver, choose
 from platforms.local.up import LocalEndpoint
-from platforms.local.web_page import KEY, WebPage, configuration, web_page
+from platforms.local.web_page import KEY, WebPage, configuration, free, web_page
 from platforms.records import MEDIA, Endpoint, remember
 from shared.errors import InvalidInput
 from shared.models.catalog import TEXT_GENERATION
@@ -44,6 +45,8 @@ def serve(
     say = partial(console.print, soft_wrap=True)
     placing = Placing(choose(gpus, Driver()), say=say) if gpus is not None else None
     each = "a model, on the cards" if placing else "an endpoint"
+    if ui_port is not None:
+        free(ui_port)  # said before models are loaded
     with _stop_signal() as stop, _interrupted(console):
         say(f"starting {workers} worker{'s' if workers > 1 else ''} {each}; logs in {data / 'logs'}")
         endpoint = local_endpoint(data, workers=workers, port=port, strict=strict, settings=settings, placing=placing)
@@ -77,7 +80,6 @@ def local_endpoint(
     together = len(placing.gpus.numbers) if placing else workers
     # each worker's torch would take every core, and spin for them
     env["OMP_NUM_THREADS"] = variable("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // together))
-    own_key = settings.pilotlight_api_key
     try:
         return LocalEndpoint(
             data,
@@ -85,7 +87,7 @@ def local_endpoint(
             port=port,
             env=env,
             endpoints=serving.endpoints(settings, data),
-            key=own_key.get_secret_value() if own_key else None,
+            key=_key(data, settings),
             strict=strict,
             allow_private_hosts=settings.allow_private_hosts,
             drain_s=settings.drain_s,
@@ -94,6 +96,19 @@ def local_endpoint(
         )
     except OSError as exc:
         raise InvalidInput(f"port {port} cannot be used ({exc.strerror}); choose another with --port") from exc
+
+
+def _key(data: Path, settings: Settings) -> str:
+    """The operator's key, else the folder's own, which an `up` after a crash has again: clients go on waiting."""
+    if settings.pilotlight_api_key:
+        return settings.pilotlight_api_key.get_secret_value()
+    file = data / "key"
+    if not file.exists():
+        descriptor = os.open(part := data / "key.part", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as writing:
+            writing.write(secrets.token_urlsafe(24))
+        part.replace(file)
+    return file.read_text()
 
 
 def _page(

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import handlers
+from platforms.forms import schemas_text
 from platforms.local.server import HOST
 from platforms.local.workers import die_with_parent
-from platforms.records import MEDIA
 from shared.errors import InsufficientCapacity, InvalidInput
-from shared.models.catalog import TEXT_GENERATION, Catalog, Entry
+from shared.models.catalog import TEXT_GENERATION, Entry
+from shared.plan import Planner
 from shared.receipts import Signer
 from shared.settings import Settings, inherited, variable
 
@@ -46,21 +47,22 @@ class WebPage:
 def web_page(config: Mapping[str, Any], keys: Mapping[str, str], folder: Path, port: int = 0) -> Iterator[WebPage]:
     """The page of a configuration, while its process runs; its log is in `folder`.
 
-    `keys` are the variables that hold the endpoints' keys. Of this process's own environment, which holds other
-    secrets too, the page gets nothing but what any program needs.
+    It has forms for our pipelines and for those in the folder that `HANDLERS` names. `keys` are the variables that
+    hold the endpoints' keys. Of this process's own environment, which holds other secrets too, the page gets nothing
+    but what any program needs.
 
     Raises:
         InvalidInput: the port is taken, or the page's environment is not there.
         InsufficientCapacity: the page did not come up.
     """
-    if not PYTHON.is_file():
-        raise InvalidInput("the page has an environment of its own, which is not there; `make setup` makes it")
-    port = _free(port)
+    port = free(port)
+    folder = folder.resolve()
     (folder / "config.yml").write_text(json.dumps(config, indent=1))  # YAML holds JSON
-    told = ["--config", str((folder / "config.yml").resolve()), "--host", HOST, "--port", str(port)]
+    (folder / "schemas.json").write_text(schemas_text(handlers.Folders(Settings.from_env().handlers)))
+    told = ["--config", str(folder / "config.yml"), "--schemas", str(folder / "schemas.json")]
     with (folder / LOG).open("ab") as log:
         process = subprocess.Popen(  # noqa: S603
-            [PYTHON, ROOT / "ui_space" / "app.py", *told],
+            [PYTHON, ROOT / "ui_space" / "app.py", *told, "--host", HOST, "--port", str(port)],
             env={**{name: value for name in PASSED if (value := variable(name))}, **keys},
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -76,8 +78,7 @@ def web_page(config: Mapping[str, Any], keys: Mapping[str, str], folder: Path, p
 
 def configuration(url: str, served: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
     """What a config.yml of these endpoints says: pipelines, and the values that their models are meant for."""
-    settings = {name: Settings.from_env(inherited(**env)) for name, env in served.items()}
-    entries = {name: Catalog.from_settings(each).entries for name, each in settings.items()}
+    planners = {name: _planner(Settings.from_env(inherited(**env))) for name, env in served.items()}
     key = Settings.from_env().receipt_key
     return {
         "endpoints": [
@@ -85,21 +86,19 @@ def configuration(url: str, served: Mapping[str, Mapping[str, str]]) -> dict[str
                 "name": name,
                 "base_url": url,
                 "endpoint_id": name,
-                "pipelines": _pipelines(name, entries[name]),
+                "pipelines": planners[name].pipelines,
                 "receipt_key": Signer(key.get_secret_value()).public_key if key else None,
             }
             for name in served
         ],
-        "defaults": _defaults([entry for listed in entries.values() for entry in listed]),
+        "defaults": _defaults([entry for planner in planners.values() for entry in planner.catalog.entries]),
         "examples": EXAMPLES,
     }
 
 
-def _pipelines(endpoint: str, entries: list[Entry]) -> list[str]:
-    """Those that have a model, and with the pictures those that chain others; the page has forms for ours only."""
-    named = [entry.pipeline for entry in entries]
-    named += [name for name in handlers.names() if endpoint == MEDIA and handlers.get(name).chains]
-    return [name for name in dict.fromkeys(named) if name in handlers.names()]
+def _planner(settings: Settings) -> Planner:
+    """What knows the pipelines that a worker with these settings serves."""
+    return Planner(settings, handlers.Folders(settings.handlers))
 
 
 def _defaults(entries: list[Entry]) -> dict[str, dict[str, Any]]:
@@ -107,8 +106,14 @@ def _defaults(entries: list[Entry]) -> dict[str, dict[str, Any]]:
     return {entry.pipeline: dict(entry.defaults) for entry in reversed(entries)}
 
 
-def _free(port: int) -> int:
-    """The port, or a free one for 0."""
+def free(port: int) -> int:
+    """The page's port, or a free one for 0.
+
+    Raises:
+        InvalidInput: it is taken, or the page's environment is not there.
+    """
+    if not PYTHON.is_file():
+        raise InvalidInput("the page has an environment of its own, which is not there; `make setup` makes it")
     try:
         with socket.create_server((HOST, port)) as probe:
             found: int = probe.getsockname()[1]

@@ -51,13 +51,17 @@ def test_a_reload_keeps_the_conversation(site: Site, browser: Browser) -> None:
         expect(somebody.page.locator(BOT).last).to_contain_text("four corners")
 
 
-def test_new_topic_forgets_the_conversation(site: Site, browser: Browser) -> None:
+def test_new_topic_forgets_the_conversation_and_the_history_opens_it_again(site: Site, browser: Browser) -> None:
     with visitor(browser, site.url) as somebody:
         somebody.open("Chat")
         ask(somebody, QUESTION)
         somebody.until("tokens")
         somebody.page.get_by_role("button", name="New topic").click()
         expect(somebody.page.locator(BOT)).to_have_count(0)
+        somebody.page.get_by_role("tab", name="History", exact=True).click()
+        somebody.page.locator(".job-rows a").click()
+        expect(somebody.page.locator(BOT).last).to_contain_text("four corners")
+        expect(somebody.page.locator(".chat .user .message").last).to_contain_text(QUESTION)
 
 
 def test_roleplay_is_sent_in_its_own_format(site: Site, browser: Browser) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from ui.failures import Failure
-from ui.inputs import job_input
+from ui.inputs import job_input, restored
 from ui.media import data_url
 from ui.schemas import Field, Schema
 
@@ -64,3 +64,26 @@ def test_files_go_along_as_data_urls_up_to_what_a_request_holds(tmp_path: Path) 
     file.write_bytes(bytes(8_000_000))
     with pytest.raises(Failure, match=r"8\.0 MB; 7\.8 MB fit"):
         data_url(str(file))
+
+
+@pytest.mark.parametrize(
+    ("field", "kept", "shown"),
+    [
+        (Field("prompt", "text", max_length=3), "a kite", "a k"),
+        (Field("prompt", "text"), 7, None),
+        (STEPS, 12, 12),
+        (STEPS, True, None),
+        (STEPS, "12", None),
+        (STEPS, float("nan"), None),
+        (Field("wind", "choice", choices=("calm",)), "calm", "calm"),
+        (Field("wind", "choice", choices=("calm",)), "storm", None),
+        (Field("wind", "choice", choices=("calm",)), {}, None),
+        (Field("preview", "flag"), False, False),
+        (Field("preview", "flag"), 0, None),
+        (Field("steps", "json"), [{}], [{}]),
+        (Field("steps", "json"), "[]", None),
+        (Field("image", "image"), "/etc/passwd", None),
+    ],
+)
+def test_a_form_takes_from_elsewhere_only_what_it_can_hold(field: Field, kept: Any, shown: Any) -> None:
+    assert restored(field, kept) is shown or restored(field, kept) == shown

@@ -76,31 +76,6 @@ def test_a_seed_can_be_used_again_and_the_history_keeps_both(site: Site, browser
         expect(somebody.page.locator(".history-images img:visible")).to_have_count(2)
 
 
-def test_cancel_stops_the_job_on_the_endpoint(site: Site, browser: Browser) -> None:
-    with visitor(browser, site.url) as somebody:
-        draw(somebody, num_inference_steps="150", width="128", height="128")
-        somebody.until(r"Step \d+ of 150")
-        job_id = somebody.job_id()
-        somebody.seen("button.cancel-job").click()
-        assert "Nothing is running any more" in somebody.until("Cancelled")
-        assert site.studio.client.status(job_id)["status"] == "CANCELLED"
-        until(lambda: site.studio.client.health()["workers"]["idle"] == 1)
-
-
-def test_a_reload_takes_the_job_up_again(site: Site, browser: Browser) -> None:
-    with visitor(browser, site.url) as somebody:
-        draw(somebody, num_inference_steps="150", width="128", height="128")
-        somebody.until(r"Step \d+ of 150")
-        job_id = somebody.job_id()
-        somebody.page.reload()
-        somebody.arrived()
-        somebody.record_status()
-        somebody.until("Done in")
-        assert somebody.job_id() == job_id
-        assert any(re.match(r"Step \d+ of 150", text) for text in somebody.recorded("told"))
-        assert somebody.size(IMAGE) == [128, 128]
-
-
 def test_a_picture_becomes_a_film_and_a_larger_film_without_leaving_the_page(site: Site, browser: Browser) -> None:
     with visitor(browser, site.url) as somebody:
         draw(somebody, num_inference_steps="20")

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from shared.receipts import Signer
-from ui import config, receipts, results
+from ui import config, receipts, results, within
 from ui.endpoint import Endpoint
+from ui.failures import Failure
 from ui.shelf import Shelf
 
 SIGNER = Signer(base64.b64encode(bytes(range(32))).decode())
@@ -72,6 +73,51 @@ def test_a_result_has_files_facts_and_a_checked_receipt(tmp_path: Path) -> None:
     assert facts["size"].startswith("8 x 6 pixels")
     assert facts["cost, about"].startswith("0.0004 USD (2.0 s")
     assert (facts["ran"], facts["of which"], facts["receipt"]) == ("2 s", "run 2 s", "✓ signature verified")
+
+
+def test_json_and_files_of_any_shape_are_told_apart(tmp_path: Path) -> None:
+    csv = f"data:text/csv;charset=utf-8;base64,{base64.b64encode(b'a,b').decode()}"
+    picture = f"data:image/png;base64,{base64.b64encode(png()).decode()}"
+    done = job(table={"url": csv}, shots=[picture], long="x" * 3000, at="http://127.0.0.1:9/x.csv", images=["?"])
+    result = results.collect(endpoint(), done, "a table", "USD", Shelf(tmp_path))
+    (table,), (shot,) = result.of("file"), result.of("image")
+    assert Path(table.path).read_bytes() == b"a,b"
+    assert table.path.endswith("-table.csv")
+    assert Path(shot.path).read_bytes() == png()
+    assert result.rest["table"] == {"url": within.PLACE}
+    assert (result.rest["at"], result.rest["images"]) == ("http://127.0.0.1:9/x.csv", ["?"])
+    assert len(result.rest["long"]) < 2100
+
+
+@pytest.mark.parametrize(
+    ("output", "rest"),
+    [
+        (7, {"output": 7}),
+        ([1, 2], {"output": [1, 2]}),
+        ([{"a": 1}, {"a": 2}], {"output": [{"a": 1}, {"a": 2}]}),
+        ({"text": {"a": 1}, "metrics": "fast", "receipt": "none"}, {"text": {"a": 1}}),
+        (None, None),
+        ("words", None),
+    ],
+)
+def test_output_of_other_workers_is_shown_as_it_is(tmp_path: Path, output: Any, rest: Any) -> None:
+    done = {"id": "j1", "status": "COMPLETED", "output": output}
+    result = results.collect(endpoint(), done, "", "USD", Shelf(tmp_path))
+    assert (result.rest, result.text) == (rest, "words" if output == "words" else "")
+
+
+def test_what_is_no_picture_or_no_base64_is_no_traceback(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path)
+    done = job(images=[{"url": "data:image/png;base64,AAAA"}])
+    assert dict(results.collect(endpoint(), done, "", "USD", shelf).facts)["size"] == "3 bytes"
+    with pytest.raises(Failure, match="not in base64"):
+        results.collect(endpoint(), job(images=[{"url": "data:image/png;base64,A"}]), "", "USD", shelf)
+
+
+def test_a_receipt_without_files_is_verified_by_its_signature(tmp_path: Path) -> None:
+    done = job(receipt=receipt_of())
+    result = results.collect(endpoint(receipt_key=SIGNER.public_key), done, "", "USD", Shelf(tmp_path))
+    assert dict(result.facts)["receipt"] == "✓ signature verified"
 
 
 def test_pieces_of_a_text_are_one_text() -> None:

@@ -1,18 +1,27 @@
 """schemas.json: what the handlers take, as forms show it."""
 
 import json
+from enum import StrEnum
 from pathlib import Path
 
+import pytest
 from pydantic import Field as Parameter
+from typer.testing import CliRunner
 
 import handlers
-from docs.schemas import fields, schemas_text
+from platforms.cli import app
+from platforms.forms import fields, schemas_text
 from shared.media.image import ImageInput
 from shared.schemas import Params
 from ui.schemas import Field, Schema, read
 
 ROOT = Path(__file__).parents[2]
 SCHEMAS = read(ROOT / "ui_space" / "schemas.json")
+
+
+class Colour(StrEnum):
+    red = "red"
+    blue = "blue"
 
 
 class KiteParams(Params):
@@ -22,6 +31,8 @@ class KiteParams(Params):
     tails: int = Parameter(3, ge=0, lt=9, description="Behind it.")
     length_m: float | None = Parameter(None, gt=0, le=50)
     weights: dict[str, float] = Parameter({})
+    knots: list[str]
+    colour: Colour = Colour.red
 
 
 def field(pipeline: str, name: str) -> Field:
@@ -56,14 +67,25 @@ def test_a_new_handlers_parameters_become_fields() -> None:
     }
     assert (made["length_m"]["over"], made["length_m"]["maximum"]) == (0, 50)
     assert "weights" not in made
+    assert (made["knots"]["kind"], made["knots"]["required"]) == ("json", True)
+    assert (made["colour"]["choices"], made["colour"]["default"]) == (["red", "blue"], "red")
 
 
 def test_what_is_required_or_usual_is_in_sight_files_first() -> None:
     names = [f.name for f in SCHEMAS["image-to-image"].in_sight]
     assert names[:3] == ["image", "prompt", "negative_prompt"]
     assert "scheduler" in [f.name for f in SCHEMAS["image-to-image"].advanced]
-    kite = Schema("kite", "", False, (Field("tails", "integer", required=True), Field("crf", "integer")))
-    assert [f.name for f in kite.in_sight] == ["tails"]
+
+
+def test_a_form_of_few_fields_has_no_fold_unless_json_is_in_it() -> None:
+    fields = (Field("crf", "integer"), Field("tails", "json", required=True))
+    small = Schema("kite", "", False, fields)
+    assert [f.name for f in small.in_sight] == ["crf", "tails"]
+    folded = Schema("kite", "", False, (*fields, Field("knots", "json")))
+    assert [f.name for f in folded.advanced] == ["crf", "knots"]
+    large = Schema("kite", "", False, (*fields, *(Field(f"f{n}", "text", required=n == 7) for n in range(8))))
+    assert [f.name for f in large.in_sight] == ["tails", "f7"]
+    assert large.advanced[0].name == "crf"
 
 
 def test_a_workflow_is_asked_for_by_prompt_with_its_steps_under_advanced() -> None:
@@ -79,4 +101,16 @@ def test_pipelines_say_which_files_they_take() -> None:
 
 
 def test_the_file_is_what_the_generator_writes() -> None:
-    assert json.loads(schemas_text()) == json.loads((ROOT / "ui_space" / "schemas.json").read_text())
+    assert json.loads(schemas_text(handlers.Folders())) == json.loads(
+        (ROOT / "ui_space" / "schemas.json").read_text()
+    )
+
+
+def test_the_command_writes_those_of_another_folder_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HANDLERS", str(Path(__file__).parent / "own_handlers"))
+    done = CliRunner().invoke(app, ["schemas"])
+    (file := tmp_path / "schemas.json").write_text(done.stdout)
+    own = read(file)
+    assert list(own) == sorted([*handlers.names(), "fly-kite"])
+    assert [f.name for f in own["fly-kite"].in_sight] == ["name", "tails_m", "wind", "height_m", "told", "until"]
+    assert own["fly-kite"].title == "Fly kite"

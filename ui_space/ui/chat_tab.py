@@ -1,19 +1,20 @@
 """The chat: a conversation whose answers stream, the sliders that shape them, and a button that stops them."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
 import gradio as gr
 
-from ui import address, chat, receipts, results, status
+from ui import address, chat, jobs, receipts, results, status, talks
 from ui.chat import Answer, Settings
 from ui.config import Config
 from ui.endpoint import Endpoint
 from ui.failures import Failure
+from ui.inputs import restored
 from ui.outcome import Updates
-from ui.schemas import Schema
+from ui.schemas import Field, Schema
 
 PRIVATE: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
 SLIDERS = {
@@ -25,7 +26,6 @@ SLIDERS = {
 }
 SHOWN = (*SLIDERS, "stop", "system_prompt", "pipeline", "format")
 SYSTEM_PROMPT = "You are a helpful assistant. Say so where you do not know."
-NOTHING_SAID: dict[str, Any] = {"job": "", "turns": [], "nudge": "", "format": chat.TEMPLATE}
 COLD = "No worker is running. The first answer waits for one to start, which can take a minute; the next ones do not."
 
 
@@ -38,11 +38,13 @@ class ChatTab:
 
     def __init__(self, schema: Schema, endpoint: Endpoint, config: Config, talk: gr.BrowserState) -> None:
         self.schema = schema
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._config = config
         self._defaults = dict(config.defaults.get(schema.pipeline, {}))
         self.talk = talk
         self.job = gr.Textbox(visible="hidden", elem_classes=["job-id"], label="Job", show_label=False)
+        self.note = gr.Textbox(visible="hidden", show_label=False)
+        self.opened = gr.Textbox(visible="hidden", show_label=False)
         with gr.Row():
             with gr.Column(scale=7, min_width=300):
                 self._conversation()
@@ -91,13 +93,13 @@ class ChatTab:
 
     def _wire(self) -> None:
         asked = [self.message, self.chatbot, self.nudge, self.system, self.stops, *self.sliders.values()]
-        begun = [self.job, self.talk, self.chatbot, self.message, self.nudge, self.status, self.send]
+        begun = [self.job, self.talk, self.chatbot, self.message, self.nudge, self.status, self.send, self.note]
         self.send.click(self.begin, [self.format, *asked], begun, api_name="chat", show_progress="hidden")
         self.roleplay.click(self.begin_roleplay, asked, begun, api_visibility="private", show_progress="hidden")
         self.job.change(
             self.read,
             [self.job, self.talk, self.system, self.stops, *self.sliders.values()],
-            [self.job, self.talk, self.chatbot, self.status, self.send, self.stop],
+            [self.job, self.talk, self.chatbot, self.status, self.send, self.stop, self.note],
             js=address.shown(self.schema.pipeline),
             api_name="chat-answer",
             show_progress="hidden",
@@ -122,24 +124,50 @@ class ChatTab:
         """Submit the next question."""
         if not message.strip():
             return {self.status: status.block("Write a message first.")}
-        turns = [*_turns(shown), {"role": "user", "content": message.strip()}]
+        turns = [*talks.of_chatbot(shown), {"role": "user", "content": message.strip()}]
+        settings = self._read_settings(*values)
         try:
-            job_id = self._submit(turns, nudge, form, self._read_settings(*values))
+            job_id = self._submit(turns, nudge, form, settings)
         except Failure as failure:
             return {self.status: status.of_failure(failure)}
         return {
             self.job: job_id,
             self.talk: {"job": job_id, "turns": turns, "nudge": nudge, "format": form},
-            self.chatbot: [*turns, {"role": "assistant", "content": nudge}],
+            self.chatbot: talks.with_answer(turns, nudge),
             self.message: "",
             self.nudge: "",
             self.status: status.block("Submitted", busy=True),
             self.send: gr.update(interactive=False),
+            self.note: self._note(job_id, turns, settings),
         }
+
+    def _note(self, job_id: str, turns: list[chat.Turn], settings: Settings) -> str:
+        given = {**settings.as_input(), "system_prompt": settings.system_prompt, "stop": list(settings.stop)}
+        return jobs.begun(job_id, {**given, "pipeline": self.schema.pipeline}, turns[-1]["content"])
+
+    @property
+    def form_components(self) -> list[gr.components.Component]:
+        """What `showing` updates."""
+        return [*self.sliders.values(), self.system, self.stops]
+
+    def showing(self, params: Mapping[str, Any]) -> Updates:
+        """The settings as they were when these parameters were sent, which anybody may have written."""
+        said = {name: restored(Field(name, "number"), params.get(name)) for name in SLIDERS}
+        shown = {
+            slider: gr.update(value=min(max(said[name], slider.minimum), slider.maximum))
+            for name, slider in self.sliders.items()
+            if said[name] is not None
+        }
+        system, stop = params.get("system_prompt"), params.get("stop")
+        if isinstance(system, str):
+            shown[self.system] = system
+        if isinstance(stop, list):
+            shown[self.stops] = "\n".join(map(str, stop))
+        return shown
 
     def _submit(self, turns: list[chat.Turn], nudge: str, form: str, settings: Settings) -> str:
         given = chat.job_input(self.schema.pipeline, turns, nudge, form, settings)
-        return str(self._endpoint.submit(given)["id"])
+        return str(self.endpoint.submit(given)["id"])
 
     def _read_settings(self, system: str, stops: str, *numbers: float) -> Settings:
         max_new_tokens, temperature, top_p, top_k, repetition_penalty = numbers  # as SLIDERS has them
@@ -158,23 +186,30 @@ class ChatTab:
         """Show the answer as it is written; on a worker that knows prompts only, ask once more."""
         if not job_id:
             return
-        if talk["job"] != job_id:  # the address names a job of another page
-            talk = NOTHING_SAID
+        talk = talks.kept(talk, job_id)
         turns, nudge, written = talk["turns"], talk["nudge"], ""
         yield {self.send: gr.update(interactive=False), self.stop: gr.update(interactive=True)}
         try:
-            async for answer in chat.answer(self._endpoint, job_id):
+            async for answer in chat.answer(self.endpoint, job_id):
                 for state in self._typed(written, answer.text):
-                    yield {self.chatbot: _shown(turns, nudge + state), self.status: await self._told(answer)}
+                    yield {
+                        self.chatbot: talks.with_answer(turns, nudge + state),
+                        self.status: await self._told(answer),
+                    }
                     await asyncio.sleep(self._config.typing_delay_s)
                 written = answer.text
         except Failure as failure:
+            yield {self.note: jobs.changed(job_id, failure.ended) if failure.ended else gr.skip()}
             if not written and talk["format"] == chat.TEMPLATE and turns and chat.refuses_messages(failure):
                 yield await self._ask_plainly(talk, self._read_settings(*values))
                 return
             yield {self.status: status.of_failure(failure), **self._over()}
             return
-        yield {self.status: status.block(self._ended(answer), 1.0), **self._over()}
+        if not turns:
+            turns, nudge = talks.asked(answer.details)
+            yield {self.chatbot: talks.with_answer(turns, nudge + answer.text)}
+        told = status.block(self._ended(answer), 1.0)
+        yield {self.status: told, self.note: jobs.changed(job_id, "COMPLETED"), **self._over()}
 
     def _typed(self, before: str, now: str) -> list[str]:
         """The states between two texts: word by word where config.yml wants typing, else the last one."""
@@ -193,13 +228,14 @@ class ChatTab:
 
     async def _ask_plainly(self, talk: dict[str, Any], settings: Settings) -> Updates:
         try:
-            job_id = await self._endpoint.aside(self._submit, talk["turns"], talk["nudge"], chat.PLAIN, settings)
+            job_id = await self.endpoint.aside(self._submit, talk["turns"], talk["nudge"], chat.PLAIN, settings)
         except Failure as failure:
             return {self.status: status.of_failure(failure), **self._over()}
         return {
             self.job: job_id,
             self.talk: {**talk, "job": job_id, "format": chat.PLAIN},
             self.status: status.block("Asking again without the chat template", busy=True),
+            self.note: self._note(job_id, talk["turns"], settings),
         }
 
     def _ended(self, answer: Answer) -> str:
@@ -209,14 +245,14 @@ class ChatTab:
         tokens = f"{usage['completion_tokens']} tokens" if usage.get("completion_tokens") else "Done"
         parts = [f"{tokens} {took}".strip()]
         if isinstance(receipt, dict):
-            holds, why = receipts.check(receipt, self._endpoint.settings.receipt_key, [answer.text.encode()])
+            holds, why = receipts.check(receipt, self.endpoint.settings.receipt_key, [answer.text.encode()])
             parts.append(f"receipt {results.MARKS[holds]} {why}")
         return " · ".join(parts)
 
     async def worker_state(self) -> str:
         """What the visitor is to expect of the next answer; empty where nobody knows."""
         try:
-            health = await self._endpoint.aside(self._endpoint.health)
+            health = await self.endpoint.aside(self.endpoint.health)
         except Failure as failure:
             return f"{failure.title}. {failure.hint}"
         counts = health.get("workers") or {}
@@ -227,29 +263,13 @@ class ChatTab:
     def cancel(self, job_id: str) -> None:
         """Stop the answer on the endpoint; who reads it sees that."""
         try:
-            self._endpoint.cancel(job_id)
+            self.endpoint.cancel(job_id)
         except Failure as failure:
             gr.Warning(f"{failure.title}. {failure.message}")
 
     def clear(self) -> list[Any]:
         """Forget the conversation."""
-        return [NOTHING_SAID, [], "", status.block(status.READY)]
+        return [talks.NOTHING_SAID, [], "", status.block(status.READY)]
 
     def _over(self) -> Updates:
         return {self.send: gr.update(interactive=True), self.stop: gr.update(interactive=False)}
-
-
-def _turns(shown: list[dict[str, Any]]) -> list[chat.Turn]:
-    """The conversation in the chatbot, which keeps a text as a list of parts; empty answers are left out."""
-    texts = [(turn["role"], _text(turn["content"])) for turn in shown or []]
-    return [{"role": role, "content": text} for role, text in texts if text]
-
-
-def _text(content: Any) -> str:
-    if isinstance(content, str):
-        return content
-    return "".join(part if isinstance(part, str) else str(part.get("text", "")) for part in content)
-
-
-def _shown(turns: list[chat.Turn], answer: str) -> list[chat.Turn]:
-    return [*turns, {"role": "assistant", "content": answer}]

@@ -85,13 +85,16 @@ class Endpoint:
         """Counts of jobs and workers by state."""
         return self._call("GET", "health")
 
+    def owns(self, url: str) -> bool:
+        """Whether this endpoint serves the address."""
+        return url.startswith(f"{self._url}/")
+
     def fetch(self, url: str) -> bytes:
         """The file that a result's `url` names: inline, on the endpoint, or behind a presigned link."""
         if url.startswith("data:"):
-            return base64.b64decode(url.partition(",")[2])
-        own = url.startswith(f"{self._url}/")
+            return _inline(url)
         try:
-            with (self._session if own else requests).get(url, timeout=TIMEOUT_S, stream=True) as response:
+            with (self._session if self.owns(url) else requests).get(url, timeout=TIMEOUT_S, stream=True) as response:
                 if response.status_code != 200:
                     raise Failure("delivery_failed", f"The file's address answered HTTP {response.status_code}.")
                 return _bounded(response)
@@ -137,6 +140,13 @@ def _named(job_id: str) -> str:
     if not JOB_ID.fullmatch(job_id):
         raise Failure("not_found", "The address names no job.")
     return quote(job_id)
+
+
+def _inline(url: str) -> bytes:
+    try:
+        return base64.b64decode(url.partition(",")[2])
+    except ValueError:
+        raise Failure("delivery_failed", "A file within the result is not in base64.") from None
 
 
 def _bounded(response: requests.Response) -> bytes:

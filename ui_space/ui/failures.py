@@ -38,7 +38,10 @@ HINTS = {
 
 
 class Failure(Exception):
-    """A request or a job failed; `passing` says that the same request may work in a moment."""
+    """A request or a job failed; `passing` says that the same request may work in a moment.
+
+    `ended` is the job's status where the job itself ended so, else empty.
+    """
 
     def __init__(self, code: str, message: str, *, passing: bool = False, retry_after_s: float | None = None) -> None:
         super().__init__(f"{code}: {message}")
@@ -46,6 +49,7 @@ class Failure(Exception):
         self.message = message
         self.passing = passing
         self.retry_after_s = retry_after_s
+        self.ended = ""
 
     @property
     def title(self) -> str:
@@ -62,6 +66,12 @@ class Failure(Exception):
 
 def of_job(job: dict[str, Any]) -> Failure:
     """Why a job ended without a result, by the body of its `/status`."""
+    failure = _of_job(job)
+    failure.ended = job["status"]
+    return failure
+
+
+def _of_job(job: dict[str, Any]) -> Failure:
     if job["status"] == "CANCELLED":
         return Failure("cancelled", "The job was cancelled on the endpoint.")
     failure = _of_text(_text(job.get("error")), "internal")

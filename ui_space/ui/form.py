@@ -6,11 +6,12 @@ from typing import Any
 
 import gradio as gr
 
-from ui.inputs import job_input
+from ui.inputs import job_input, restored
 from ui.schemas import Field, Schema
 
 LONG_TEXT = 1000  # a text that may be longer gets several lines
 MOST_SLIDER_STEPS = 5000
+FILES = ("image", "video", "images")
 BY_ITSELF = "automatic"
 
 
@@ -29,7 +30,10 @@ class Form:
 
     def _add(self, fields: Sequence[Field]) -> None:
         for field in fields:
-            self.components[field.name] = component(field, self._defaults.get(field.name, own_default(field)))
+            self.components[field.name] = component(field, self._default(field))
+
+    def _default(self, field: Field) -> Any:
+        return self._defaults.get(field.name, own_default(field))
 
     @property
     def inputs(self) -> list[gr.components.Component]:
@@ -40,10 +44,34 @@ class Form:
         """What the visitor set, as a job's input; see `inputs.job_input`."""
         return job_input(self.schema, dict(zip(self.components, values, strict=True)), self._defaults)
 
+    def showing(self, params: Mapping[str, Any]) -> dict[gr.components.Component, Any]:
+        """The form as it was when it sent these parameters, which anybody may have written; files are not in them."""
+        return {self.components[field.name]: self._update(field, params) for field in self.schema.fields}
+
+    def _update(self, field: Field, params: Mapping[str, Any]) -> Any:
+        component, value = self.components[field.name], restored(field, params.get(field.name))
+        said = self._default(field) if value is None else value
+        if isinstance(component, gr.Slider):
+            said = min(max(said, component.minimum), component.maximum)
+        return gr.update(value=held(field, said, slides=isinstance(component, gr.Slider)))
+
 
 def own_default(field: Field) -> Any:
     """The handler's default; the page asks for previews, since it shows them."""
     return True if field.name == "preview" else field.default
+
+
+def held(field: Field, value: Any, *, slides: bool = False) -> Any:
+    """What the component of a field holds for a value; numbers are typed where they do not slide."""
+    if field.kind in FILES:
+        return None
+    if field.kind == "json":
+        return json.dumps(value, indent=1) if value else None
+    if field.kind == "flag":
+        return bool(value)
+    if field.kind == "choice":
+        return value or ""
+    return value if field.kind == "text" or slides or value is None else str(value)
 
 
 def component(field: Field, value: Any) -> gr.components.Component:
@@ -57,12 +85,13 @@ def component(field: Field, value: Any) -> gr.components.Component:
     if field.kind == "images":
         return gr.File(**named, file_count="multiple", file_types=["image"], height=160)
     if field.kind == "json":
-        return gr.Code(**named, language="json", lines=5, value=json.dumps(value, indent=1) if value else None)
+        label = f"{field.label} (JSON)"  # this component has no room for a description
+        return gr.Code(**{**named, "label": label}, language="json", lines=5, value=held(field, value))
     if field.kind == "flag":
-        return gr.Checkbox(**told, value=bool(value))
+        return gr.Checkbox(**told, value=held(field, value))
     if field.kind == "choice":
         choices = [*field.choices] if field.default is not None else [(BY_ITSELF, ""), *field.choices]
-        return gr.Dropdown(**told, choices=choices, value=value or "")
+        return gr.Dropdown(**told, choices=choices, value=held(field, value))
     if field.kind == "text":
         lines = 3 if (field.max_length or 0) >= LONG_TEXT else 1
         return gr.Textbox(**told, value=value, lines=lines, max_length=field.max_length)
@@ -79,7 +108,7 @@ def _number(field: Field, value: Any, told: dict[str, Any]) -> gr.components.Com
     high = field.maximum
     if value is not None and low is not None and high is not None and (high - low) / step <= MOST_SLIDER_STEPS:
         return gr.Slider(low, high, value, step=step, **told)
-    return gr.Textbox(**told, value=None if value is None else str(value), placeholder=BY_ITSELF, max_length=20)
+    return gr.Textbox(**told, value=held(field, value), placeholder=BY_ITSELF, max_length=20)
 
 
 def slider_step(field: Field) -> float:

@@ -1,18 +1,22 @@
-"""What was made in this visit, newest first."""
+"""What was made before: the jobs that this browser remembers, and the pictures and films of this visit."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import gradio as gr
 
+from ui import jobs
+
 MOST = 60
-EMPTY = "Nothing yet. What you make in this visit is listed here; a reload begins anew."
 
 
 class History:
-    """The tab of earlier results, made here in the page; each is a file as `results.Made` has it."""
+    """The tab of earlier jobs and results, made here in the page; `titles` are those of the pipelines it has."""
 
-    def __init__(self) -> None:
-        self.note = gr.Markdown(EMPTY)
+    def __init__(self, titles: Mapping[str, str]) -> None:
+        self._titles = titles
+        self.rows = gr.HTML(jobs.rows([], titles), js_on_load=jobs.OPEN, elem_classes=["history-jobs"])
+        self.forget = gr.Button("Forget these jobs", size="sm", visible=False, elem_classes=["forget-jobs"])
         self.gallery = gr.Gallery(
             visible=False,
             show_label=False,
@@ -22,16 +26,26 @@ class History:
             interactive=False,
             elem_classes=["history-images"],
         )
+        self.stored = gr.Textbox(visible="hidden", show_label=False)  # what the browser sends, as it keeps it
         self.kept = gr.State([])
 
+    def listed(self, stored: str) -> list[Any]:
+        """Show what the browser keeps."""
+        noted = jobs.read(stored)
+        return [jobs.rows(noted, self._titles), gr.update(visible=bool(noted))]
+
+    @property
+    def listing(self) -> list[gr.components.Component]:
+        """What `listed` updates."""
+        return [self.rows, self.forget]
+
     def remember(self, made: list[dict[str, Any]], kept: list[dict[str, Any]]) -> list[Any]:
-        """Put new files first; the same file is listed once."""
+        """Put new pictures and films first, as `results.Made` has them; the same file is listed once."""
         known = {one["path"] for one in kept}
         kept = [*(one for one in made if one["path"] not in known), *kept][:MOST]
-        shown = [(one["path"], one["caption"]) for one in kept]
-        return [kept, gr.update(value=shown, visible=bool(shown)), gr.update(visible=not shown)]
+        return [kept, gr.update(value=[(one["path"], one["caption"]) for one in kept], visible=bool(kept))]
 
     @property
     def components(self) -> list[gr.components.Component]:
         """What `remember` updates."""
-        return [self.kept, self.gallery, self.note]
+        return [self.kept, self.gallery]

@@ -1,6 +1,7 @@
 """A job's input from what a form holds."""
 
 import json
+import math
 from collections.abc import Container, Mapping
 from typing import Any
 
@@ -19,10 +20,11 @@ def job_input(schema: Schema, values: Mapping[str, Any], configured: Container[s
         Failure: something that is needed is missing, or cannot be sent.
     """
     given: dict[str, Any] = {"pipeline": schema.pipeline}
+    in_sight = schema.in_sight
     for field in schema.fields:
         value = values.get(field.name)
         if value in (None, "", []):
-            if field.required and field.in_sight:
+            if field.required and field in in_sight:
                 raise Failure("invalid_input", f"{field.label} is missing.")
             continue
         said = sent(field, value)
@@ -58,3 +60,17 @@ def number(field: Field, value: Any) -> float:
     except ValueError:
         kind = "a whole number" if field.kind == "integer" else "a number"
         raise Failure("invalid_input", f"{field.label} must be {kind}, or empty.") from None
+
+
+def restored(field: Field, value: Any) -> Any:
+    """A parameter that a receipt or a browser kept, where the field can show it, else None; files are not kept."""
+    if field.kind == "text":
+        return value[: field.max_length] if isinstance(value, str) else None
+    if field.kind == "flag":
+        return value if isinstance(value, bool) else None
+    if field.kind == "choice":
+        return value if value in field.choices else None
+    if field.kind == "json":
+        return value if isinstance(value, dict | list) else None
+    counts = field.kind in ("integer", "number") and isinstance(value, int | float) and not isinstance(value, bool)
+    return value if counts and math.isfinite(value) else None

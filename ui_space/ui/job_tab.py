@@ -1,11 +1,11 @@
 """One pipeline's tab: a form, a job, its result."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import gradio as gr
 
-from ui import address, failures, results, status
+from ui import address, failures, jobs, results, status
 from ui.config import Config
 from ui.endpoint import Endpoint
 from ui.failures import Failure
@@ -22,12 +22,13 @@ class JobTab:
     """The components of a pipeline, made here in the page, and what they do.
 
     `job` holds the id of the job that the tab shows, with `#` and a number once it was tried again. Whatever is
-    written into it is followed: a job that was submitted here, or one that the page's address names.
+    written into it is followed: a job that was submitted here, or one that the page's address names. `note` is what
+    the browser is to remember of it, `opened` what the form is to be filled with: see `jobs`.
     """
 
     def __init__(self, schema: Schema, endpoint: Endpoint, config: Config, shelf: Shelf) -> None:
         self.schema = schema
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._config = config
         self._shelf = shelf
         with gr.Row():
@@ -43,6 +44,8 @@ class JobTab:
                 self.status = gr.HTML(status.block(status.READY), elem_classes=["status"])
                 self.outcome = Outcome(has_seed="seed" in self.form.components)
         self.job = gr.Textbox(visible="hidden", elem_classes=["job-id"], label="Job", show_label=False)
+        self.note = gr.Textbox(visible="hidden", show_label=False)
+        self.opened = gr.Textbox(visible="hidden", show_label=False)
         self._wire()
 
     def _examples(self) -> None:
@@ -51,8 +54,8 @@ class JobTab:
             gr.Examples([[prompt] for prompt in said], [self.form.components["prompt"]], api_visibility="private")
 
     def _wire(self) -> None:
-        watched = [self.status, self.submit, self.cancel, self.retry, *self.outcome.components]
-        sent = [self.job, self.status, self.submit, self.retry]
+        watched = [self.status, self.submit, self.cancel, self.retry, *self.outcome.components, self.note]
+        sent = [self.job, self.status, self.submit, self.retry, self.note]
         self.submit.click(
             self.begin,
             self.form.inputs,
@@ -83,19 +86,29 @@ class JobTab:
     def begin(self, *values: Any) -> Updates:
         """Submit what the form holds."""
         try:
-            job = self._endpoint.submit(self.form.job_input(values), wait=not self._config.prefer_async)
+            given = self.form.job_input(values)
+            job = self.endpoint.submit(given, wait=not self._config.prefer_async)
         except Failure as failure:
             return {self.status: status.of_failure(failure)}
-        return self._begun(job["id"])
+        return {**self._begun(job["id"]), self.note: jobs.begun(job["id"], given, self._named(given))}
 
     def begin_again(self, job: str) -> Updates:
         """Queue the job again that failed."""
         job_id, _, attempt = job.partition("#")
         try:
-            self._endpoint.retry(job_id)
+            self.endpoint.retry(job_id)
         except Failure as failure:
             return {self.status: status.of_failure(failure)}
-        return self._begun(f"{job_id}#{int(attempt or 0) + 1}")
+        return {**self._begun(f"{job_id}#{int(attempt or 0) + 1}"), self.note: jobs.changed(job_id, "IN_QUEUE")}
+
+    @property
+    def form_components(self) -> list[gr.components.Component]:
+        """What `showing` updates."""
+        return self.form.inputs
+
+    def showing(self, params: Mapping[str, Any]) -> Updates:
+        """The form as it was when it sent these parameters."""
+        return self.form.showing(params)
 
     def _begun(self, job: str) -> Updates:
         return {
@@ -108,7 +121,7 @@ class JobTab:
     def stop(self, job: str) -> None:
         """Cancel the job on the endpoint; who watches it sees that."""
         try:
-            self._endpoint.cancel(job.partition("#")[0])
+            self.endpoint.cancel(job.partition("#")[0])
         except Failure as failure:
             gr.Warning(f"{failure.title}. {failure.message}")
 
@@ -126,7 +139,7 @@ class JobTab:
         failed: Failure | None = None
         try:
             known = {"id": job.partition("#")[0], "status": "IN_QUEUE"}
-            async for view in follow(self._endpoint, known, self._config.poll):
+            async for view in follow(self.endpoint, known, self._config.poll):
                 last = view
                 yield {self.status: status.of_view(view), **self._preview(view)}
             if last and last.job["status"] == "COMPLETED":
@@ -135,7 +148,7 @@ class JobTab:
             failed = failures.of_job(last.job) if last else None
         except Failure as failure:
             failed = failure
-        yield self._failed(failed or Failure("internal", "The endpoint said nothing."), last)
+        yield self._failed(failed or Failure("internal", "The endpoint said nothing."), job)
 
     def _preview(self, view: View) -> Updates:
         picture = status.preview(view)
@@ -148,24 +161,34 @@ class JobTab:
             Failure: a file could not be fetched.
         """
         about = self._about(view.job)
-        result = await self._endpoint.aside(
-            results.collect, self._endpoint, view.job, about, self._config.currency, self._shelf
+        result = await self.endpoint.aside(
+            results.collect, self.endpoint, view.job, about, self._config.currency, self._shelf
         )
-        return {self.status: status.of_view(view), **self._over(), **self.outcome.shown(result)}
+        return {
+            self.status: status.of_view(view),
+            self.note: jobs.changed(view.job["id"], view.job["status"]),
+            **self._over(),
+            **self.outcome.shown(result),
+        }
 
     def _about(self, job: dict[str, Any]) -> str:
         """The prompt, as the receipt has it, since the form may hold another one by now."""
-        receipt = results.whole(job.get("output")).get("receipt") or {}
-        params = receipt.get("params") or {}
-        prompts = [params.get("prompt"), *(step.get("prompt") for step in params.get("steps") or [])]
-        return next((str(prompt) for prompt in prompts if prompt), self.schema.title)
+        return self._named(results.params_of(job)) or self.schema.title
 
-    def _failed(self, failure: Failure, last: View | None) -> Updates:
-        can_retry = last is not None and last.job["status"] in ("FAILED", "TIMED_OUT")
+    def _named(self, params: Mapping[str, Any]) -> str:
+        """What was asked for in words: the prompt, also of a chain's step, else the form's first text."""
+        steps = params.get("steps")
+        chained = [step.get("prompt") for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
+        texts = [params.get(field.name) for field in self.schema.in_sight if field.kind == "text"]
+        said = (params.get("prompt"), *chained, *texts)
+        return next((words for words in said if isinstance(words, str) and words), "")
+
+    def _failed(self, failure: Failure, job: str) -> Updates:
         return {
             self.status: status.of_failure(failure),
+            self.note: jobs.changed(job, failure.ended) if failure.ended else gr.skip(),
             **self._over(),
-            self.retry: gr.update(visible=can_retry),
+            self.retry: gr.update(visible=failure.ended in ("FAILED", "TIMED_OUT")),
             self.outcome.stage: status.stage(),
         }
 

@@ -11,6 +11,7 @@ from ui.results import Made, Result
 HEIGHT = 360
 KINDS = ("image", "video")
 WAITING = "What you make appears here."
+NOTHING = "The job is done. It has no output to show."
 Updates = dict[gr.components.Component, Any]
 
 
@@ -35,6 +36,10 @@ class Outcome:
         self.text = gr.Textbox(
             visible=False, show_label=False, lines=12, buttons=["copy"], elem_classes=["made-text"]
         )
+        self.rest = gr.JSON(visible=False, show_label=False, max_height=HEIGHT, elem_classes=["made-json"])
+        self.others = gr.File(
+            visible=False, label="Files", file_count="multiple", interactive=False, elem_classes=["made-files"]
+        )
         self.facts = gr.HTML(visible=False)
         with gr.Row(visible=False) as self.next_row:
             self.download = gr.DownloadButton("Download", size="sm")
@@ -53,6 +58,8 @@ class Outcome:
             self.images,
             self.video,
             self.text,
+            self.rest,
+            self.others,
             self.facts,
             self.next_row,
             *self.send_rows.values(),
@@ -67,7 +74,8 @@ class Outcome:
     def waiting(self, preview: str | None = None) -> Updates:
         """Nothing yet, or a first look at it."""
         rows = self.send_rows.values()
-        hidden = (self.images, self.video, self.text, self.facts, self.next_row, *rows, self.receipt_box)
+        shown = (self.images, self.video, self.text, self.rest, self.others, self.facts)
+        hidden = (*shown, self.next_row, *rows, self.receipt_box)
         return {
             self.stage: gr.update(value=preview or status.stage(), visible=True),
             **{component: gr.update(visible=False) for component in hidden},
@@ -75,10 +83,12 @@ class Outcome:
 
     def shown(self, result: Result) -> Updates:
         """The result of a job."""
-        images, videos = result.of("image"), result.of("video")
-        first = result.files[0].path if result.files else None
+        images, videos, others = result.of("image"), result.of("video"), result.of("file")
+        media = [*images, *videos]
+        first = media[0].path if media else None
+        nothing = not (result.files or result.text or result.rest)
         return {
-            self.stage: gr.update(visible=False),
+            self.stage: gr.update(value=status.stage(NOTHING), visible=nothing),
             self.images: gr.update(
                 value=[(made.path, made.caption) for made in images],
                 visible=bool(images),
@@ -87,6 +97,8 @@ class Outcome:
             ),
             self.video: gr.update(value=videos[0].path if videos else None, visible=bool(videos)),
             self.text: gr.update(value=result.text, visible=bool(result.text)),
+            self.rest: gr.update(value=result.rest, visible=result.rest is not None),
+            self.others: gr.update(value=[made.path for made in others], visible=bool(others)),
             self.facts: gr.update(value=results.details(result), visible=bool(result.facts)),
             self.next_row: gr.update(visible=first is not None),
             **{row: gr.update(visible=bool(result.of(kind))) for kind, row in self.send_rows.items()},
@@ -94,7 +106,7 @@ class Outcome:
             self.reuse_seed: _seed_label(result.seed),
             self.receipt_box: gr.update(visible=result.receipt is not None),
             self.receipt: results.receipt_text(result),
-            self.made: [asdict(made) for made in result.files],
+            self.made: [asdict(made) for made in media],
             self.chosen: 0,
         }
 

@@ -1,24 +1,26 @@
 """What a job made: files to look at, and what there is to say about them."""
 
 import html
-import io
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-from ui import receipts, status
+from ui import receipts, status, within
 from ui.endpoint import Endpoint
 from ui.shelf import Shelf
 
 MARKS = {True: "✓", False: "✗", None: "·"}
+SHOWN = ("text", "metrics", "receipt", "usage", "finish_reason", "steps")  # otherwise, or not at all
 EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "video/mp4": "mp4", "video/webm": "webm"}
 
 
 @dataclass(frozen=True)
 class Made:
-    """One file; `caption` stands below it and is its alternative text."""
+    """One file: an `image`, a `video` or a `file`; `caption` stands below it and is its alternative text."""
 
     path: str
     kind: str
@@ -28,16 +30,20 @@ class Made:
 
 @dataclass(frozen=True)
 class Result:
-    """The result of one job; `facts` are pairs of what and how much."""
+    """The result of one job; `rest` is what the page knows no better way to show than as JSON.
+
+    `facts` are pairs of what and how much.
+    """
 
     job_id: str
     files: tuple[Made, ...] = ()
     text: str = ""
     facts: tuple[tuple[str, str], ...] = ()
     receipt: dict[str, Any] | None = None
+    rest: Any = None
 
     def of(self, kind: str) -> list[Made]:
-        """The files of one kind, `image` or `video`."""
+        """The files of one kind."""
         return [made for made in self.files if made.kind == kind]
 
     @property
@@ -54,38 +60,82 @@ def collect(endpoint: Endpoint, job: dict[str, Any], about: str, currency: str, 
     """
     output = whole(job.get("output"))
     fetched = [
-        (kind, shown, endpoint.fetch(shown["url"]))
-        for kind in ("image", "video")
-        for shown in output.get(f"{kind}s") or []
+        (kind, shown, endpoint.fetch(shown["url"])) for kind in ("image", "video") for shown in _listed(output, kind)
     ]
-    files = tuple(_made(kind, shown, data, about, shelf) for kind, shown, data in fetched)
-    text = str(output.get("text") or "")
-    receipt = output.get("receipt")
-    contents = [data for _, _, data in fetched] or [text.encode()]
+    rest, inside = within.apart(_unknown(output), endpoint.owns)
+    files = (
+        *(_made(kind, shown, data, about, shelf) for kind, shown, data in fetched),
+        *(Made(str(shelf.put(endpoint.fetch(url), name)), within.kind(url), about[:120]) for name, url in inside),
+    )
+    text = output["text"] if isinstance(output.get("text"), str) else ""
+    receipt = receipt_of(output)
+    contents = [data for _, _, data in fetched] or ([text.encode()] if text else [])
     facts = [
-        *[("size", described(made, data)) for made, (_, _, data) in zip(files, fetched, strict=True)][:1],
-        *_times(job, output.get("metrics") or {}),
+        *[("size", described(made)) for made in files[:1]],
+        *_times(job, _part(output, "metrics")),
         *_cost(job, endpoint.settings.price_per_s, currency),
         *_receipt(receipt, endpoint.settings.receipt_key, contents),
     ]
-    return Result(str(job["id"]), files, text, tuple(facts), receipt)
+    return Result(str(job["id"]), files, text, tuple(facts), receipt, rest or None)
+
+
+def _listed(output: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    """The pictures or videos, where they stand as our workers write them."""
+    listed = output.get(f"{kind}s")
+    entries = listed if isinstance(listed, list) else []
+    return entries if all(isinstance(one, dict) and isinstance(one.get("url"), str) for one in entries) else []
+
+
+def _unknown(output: dict[str, Any]) -> dict[str, Any]:
+    """What no other part of the page shows."""
+    known = {f"{kind}s" for kind in ("image", "video") if _listed(output, kind)} | {
+        name for name in SHOWN if name != "text" or isinstance(output.get("text"), str)
+    }
+    return {name: value for name, value in output.items() if name not in known}
+
+
+def receipt_of(output: Any) -> dict[str, Any] | None:
+    """The receipt in a job's output, if there is one."""
+    return _part(whole(output), "receipt") or None
+
+
+def params_of(job: Mapping[str, Any]) -> dict[str, Any]:
+    """What a job was asked, by its receipt; empty where it has none."""
+    return _part(receipt_of(job.get("output")) or {}, "params")
+
+
+def _part(output: dict[str, Any], name: str) -> dict[str, Any]:
+    part = output.get(name)
+    return part if isinstance(part, dict) else {}
 
 
 def whole(output: Any) -> dict[str, Any]:
-    """A result as one object: pieces of text are joined, and the details that follow them stand beside it."""
+    """A result as one object: pieces of text are joined, and the details that follow them stand beside it.
+
+    What is neither an object nor text stands under `output`.
+    """
     if isinstance(output, dict):
         return output
     pieces = output if isinstance(output, list) else [output]
+    objects = [piece for piece in pieces if isinstance(piece, dict)]
+    if output is not None and (
+        not all(isinstance(piece, str | dict) for piece in pieces) or 1 < len(objects) == len(pieces)
+    ):
+        return {"output": output}
     details = {name: value for piece in pieces if isinstance(piece, dict) for name, value in piece.items()}
     return {"text": "".join(piece for piece in pieces if isinstance(piece, str)), **details}
 
 
-def described(made: Made, data: bytes) -> str:
+def described(made: Made) -> str:
     """The measures of a file: pixels of a picture, and bytes."""
+    size = status.size(Path(made.path).stat().st_size)
     if made.kind != "image":
-        return status.size(len(data))
-    with Image.open(io.BytesIO(data)) as image:
-        return f"{image.width} x {image.height} pixels, {status.size(len(data))}"
+        return size
+    try:
+        with Image.open(made.path) as image:
+            return f"{image.width} x {image.height} pixels, {size}"
+    except UnidentifiedImageError:  # a worker may call anything a picture
+        return size
 
 
 def details(result: Result) -> str:
@@ -119,7 +169,7 @@ def _times(job: dict[str, Any], metrics: dict[str, Any]) -> list[tuple[str, str]
     told = [("waited", waited), ("ran", ran)]
     times = [(name, status.seconds(ms / 1000)) for name, ms in told if ms is not None]
     stages = [(name, metrics.get(f"{name}_s")) for name in ("load", "run", "encode")]
-    parts = [f"{name} {status.seconds(took)}" for name, took in stages if took]
+    parts = [f"{name} {status.seconds(took)}" for name, took in stages if isinstance(took, int | float) and took]
     return times + ([("of which", ", ".join(parts))] if parts else [])
 
 
@@ -137,8 +187,8 @@ def cost(ran_s: float, price_per_s: float) -> str:
     return f"{price:.2f}" if price >= 1 else f"{price:.2g}"
 
 
-def _receipt(receipt: Any, public_key: str | None, files: list[bytes]) -> list[tuple[str, str]]:
-    if not isinstance(receipt, dict):
+def _receipt(receipt: dict[str, Any] | None, public_key: str | None, files: list[bytes]) -> list[tuple[str, str]]:
+    if receipt is None:
         return []
     holds, why = receipts.check(receipt, public_key, files)
     return [("receipt", f"{MARKS[holds]} {why}")]

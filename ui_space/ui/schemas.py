@@ -25,6 +25,7 @@ IN_SIGHT = (
     "seed",
 )
 """Fields that stand before the fold, in this order; the rest is under Advanced, unless it is required."""
+FEW = 8  # fields that need no fold, where nothing else is in one
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,6 @@ class Field:
         """The name as a person reads it."""
         return self.name.removeprefix("num_").replace("_", " ").capitalize()
 
-    @property
-    def in_sight(self) -> bool:
-        """Whether it stands before the fold. JSON is for those who look for it."""
-        return self.kind != "json" and (self.required or self.name in IN_SIGHT)
-
 
 @dataclass(frozen=True)
 class Schema:
@@ -70,14 +66,22 @@ class Schema:
 
     @property
     def in_sight(self) -> list[Field]:
-        """What most jobs set: the known ones in their order, then others that are required."""
+        """What most jobs set: the known ones in their order, then others that are required; all where they are few.
+
+        JSON is for those who look for it, unless nothing runs without it; what a prompt can say does.
+        """
         order = {name: place for place, name in enumerate(IN_SIGHT)}
-        return sorted((f for f in self.fields if f.in_sight), key=lambda f: order.get(f.name, len(order)))
+        needs_json = not self.field("prompt")
+        seen = [f for f in self.fields if f.kind != "json" or (f.required and needs_json)]
+        if len(seen) < len(self.fields) or len(seen) > FEW:
+            seen = [f for f in seen if f.required or f.name in IN_SIGHT]
+        return sorted(seen, key=lambda f: order.get(f.name, len(order)))
 
     @property
     def advanced(self) -> list[Field]:
         """The rest, in the handler's order."""
-        return [f for f in self.fields if not f.in_sight]
+        seen = self.in_sight
+        return [f for f in self.fields if f not in seen]
 
     def field(self, name: str) -> Field | None:
         """The field of a name, if the pipeline has it."""

@@ -1,10 +1,9 @@
-"""The handlers' parameters as the web page reads them: ui_space/schemas.json."""
+"""The handlers' parameters as the web page makes forms of them: its schemas.json."""
 
 import json
 from typing import Any
 
-import handlers
-from shared.schemas import Params
+from shared.schemas import Params, Registry
 
 BOUNDS = {
     "minimum": "minimum",
@@ -16,34 +15,40 @@ BOUNDS = {
 MEDIA = ("image", "video")
 
 
-def schemas_text() -> str:
+def schemas_text(registry: Registry) -> str:
     """The file's text: for each pipeline what it does, whether it streams, and its fields in their order."""
+    found = {name: registry.get(name) for name in registry.names()}
     pipelines = {
         name: {
-            "summary": handlers.get(name).params.__doc__ or "",
-            "streams": handlers.get(name).stream,
-            "fields": fields(handlers.get(name).params),
+            "summary": handler.params.__doc__ or "",
+            "streams": handler.stream,
+            "fields": fields(handler.params),
         }
-        for name in handlers.names()
+        for name, handler in found.items()
     }
     return json.dumps(pipelines, indent=1, ensure_ascii=False) + "\n"
 
 
 def fields(params: type[Params]) -> list[dict[str, Any]]:
-    """The parameters that a form can ask for; objects, such as a map of weights, are left to programs."""
+    """The parameters that a form can ask for; others, such as a map of weights, as JSON where nothing runs without.
+
+    Those that nothing asks for are left to programs.
+    """
     schema = params.model_json_schema()
-    required = schema.get("required", [])
+    required, named = schema.get("required", []), schema.get("$defs", {})
+    options = {name: _option(prop, named) for name, prop in schema.get("properties", {}).items()}
     return [
-        {"name": name, "kind": kind, "required": name in required, **_told(prop, _option(prop))}
-        for name, prop in schema["properties"].items()
-        if (kind := _kind(_option(prop)))
+        {"name": name, "kind": kind, "required": name in required, **_told(schema["properties"][name], option)}
+        for name, option in options.items()
+        if (kind := _kind(option) or ("json" if name in required else None))
     ]
 
 
-def _option(prop: dict[str, Any]) -> dict[str, Any]:
+def _option(prop: dict[str, Any], named: dict[str, Any]) -> dict[str, Any]:
     """What the parameter is where it is set; empty where it may be one of several things."""
     options = [option for option in prop.get("anyOf", [prop]) if option.get("type") != "null"]
-    return options[0] if len(options) == 1 else {}
+    option = options[0] if len(options) == 1 else {}
+    return {**named[option["$ref"].rpartition("/")[2]], **option} if "$ref" in option else option
 
 
 def _kind(option: dict[str, Any]) -> str | None:
