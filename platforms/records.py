@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from shared.errors import NotFound, Unauthorized
+from shared.errors import InvalidInput, NotFound, Unauthorized
 from shared.models.catalog import TEXT_GENERATION
 from shared.settings import Settings, variable
 
@@ -49,7 +49,7 @@ def find(wanted: str | None, pipeline: str | None, settings: Settings, key_env: 
         key_env: a variable that holds the key; else `PILOTLIGHT_API_KEY`, else the record.
 
     Raises:
-        NotFound: there is no such endpoint. Unauthorized: there is no key for it.
+        NotFound: there is no such endpoint. Unauthorized: there is no key for it. InvalidInput: the record is broken.
     """
     known = _read(record_path())
     wanted = wanted or settings.pilotlight_url
@@ -104,3 +104,5 @@ def _read(path: Path) -> list[Endpoint]:
         return [Endpoint(**e) for e in json.loads(path.read_text())]
     except FileNotFoundError:
         return []
+    except (ValueError, TypeError) as exc:
+        raise InvalidInput(f"{path} is not the list of endpoints that `pilotlight up` writes; delete it") from exc

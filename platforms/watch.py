@@ -28,13 +28,30 @@ def run_job(
     job_id = client.submit(given)
     console.print(f"job {job_id}", highlight=False)
     try:
-        with (watch or _bar)() as show:
-            result = client.wait(job_id, on_progress=show)
-            show({"status": "COMPLETED"})
+        output = _watched(client, job_id, watch or _bar)
     except KeyboardInterrupt:
         ended = client.cancel(job_id)
         raise Cancelled(f"job {job_id} is {ended['status']}") from None
-    return save(client, job_id, result, out)
+    return save(client, job_id, output, out)
+
+
+def follow(client: Client, job_id: str, out: Path) -> list[str]:
+    """Show and save a job that was submitted before; returns the names of the files, or the text.
+
+    Raises:
+        JobError, Cancelled, DeadlineExceeded: as the job ended.
+    """
+    output = _watched(client, job_id, _bar)
+    files = save(client, job_id, output, out)
+    text = whole(output).get("text")
+    return [str(file) for file in files] if text is None else [text]
+
+
+def _watched(client: Client, job_id: str, watch: Callable[[], AbstractContextManager[Show]]) -> Any:
+    with watch() as show:
+        output = client.wait(job_id, on_progress=show)
+        show({"status": "COMPLETED"})
+    return output
 
 
 def save(client: Client, job_id: str, output: Any, out: Path) -> list[Path]:

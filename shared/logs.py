@@ -1,5 +1,6 @@
 """One line per stage of a job: readable on a terminal, JSON elsewhere."""
 
+import contextlib
 import json
 import logging
 import sys
@@ -51,9 +52,9 @@ class _Lines(logging.Handler):
     def put(
         self, created: float, level: str, message: str, fields: Mapping[str, Any], traceback: str | None = None
     ) -> None:
-        """Write one line."""
+        """Write one line; one that does not fit on the disk must not end the job that it tells of."""
         line = self._write(created, level, message, fields, traceback) + "\n"
-        with self._one_at_a_time:
+        with self._one_at_a_time, contextlib.suppress(OSError):
             self._stream.write(line)
             self._stream.flush()
 

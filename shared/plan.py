@@ -173,7 +173,8 @@ class Planner:
     def _planned(self, pipeline: str, envelope: Envelope, given: dict[str, Any], catalog: Catalog) -> Plan:
         handler = self._registry.get(pipeline)
         entry = _entry(pipeline, handler, given, catalog)
-        unsaid = {**envelope.fallbacks, **(entry.defaults if entry else {})}
+        fallbacks = {} if entry and entry.is_remote else envelope.fallbacks  # a node knows its model's own
+        unsaid = {**fallbacks, **(entry.defaults if entry else {})}
         defaults = {name: value for name, value in unsaid.items() if name in handler.params.model_fields}
         params = _validated(handler.params, {**defaults, **_canonical(handler.params, given)})
         planning = _Planning(self, self._registry)

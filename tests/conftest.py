@@ -1,5 +1,6 @@
 """What several tiers share: endpoints with real workers on the demo models, started once, by the first that asks."""
 
+import gc
 import signal
 from collections.abc import Iterator
 
@@ -47,3 +48,10 @@ def _log_as_it_was() -> Iterator[None]:
     yield
     logger.handlers[:], logger.propagate = handlers, propagate
     logger.setLevel(level)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _what_is_imported_is_not_looked_through() -> None:
+    """Each collection by an evicted model would take a second, for all that torch and its like are made of."""
+    gc.collect()
+    gc.freeze()

@@ -36,9 +36,10 @@ class Studio:
     """The endpoint of pictures, with the pipeline of docs/your-own-pipeline.md, and its client."""
 
     def __init__(self, folder: Path, **env: str) -> None:
+        handlers = str(write_page_handler(folder))
         self.endpoint = LocalEndpoint(
             folder / "data",
-            env={"HANDLERS": str(write_page_handler(folder)), "MODELS": str(demo_models(folder)), **env},
+            env={"HANDLERS": handlers, "MODELS": str(demo_models(folder)), "OMP_NUM_THREADS": "1", **env},
         )
         self.client = Client(self.endpoint.url, "media", self.endpoint.key)
 

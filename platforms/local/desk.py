@@ -12,7 +12,14 @@ from platforms.local.polls import Poll, Polls
 from platforms.local.report import Report, read_report
 from platforms.local.roster import Roster, Worker
 from platforms.local.store import JobRow, Store
-from shared.errors import DeadlineExceeded, Internal, InvalidInput, MediaTooLarge
+from shared.errors import (
+    DeadlineExceeded,
+    DeliveryFailed,
+    InsufficientCapacity,
+    Internal,
+    InvalidInput,
+    MediaTooLarge,
+)
 from shared.job import Clock
 from shared.jobs.wire import MIB
 
@@ -150,7 +157,11 @@ class Desk:
             if row.status == "IN_PROGRESS":
                 self.ledger.progress(row, report.progress)
             return
-        self.ledger.end(row, "COMPLETED" if report.error is None else "FAILED", report.output, report.error)
+        try:
+            self.ledger.end(row, "COMPLETED" if report.error is None else "FAILED", report.output, report.error)
+        except InsufficientCapacity as exc:  # without an end the job would count as lost, and run again
+            unkept = DeliveryFailed(f"the result was made, and could not be kept: {exc.message}")
+            self.ledger.end(row, "FAILED", error=str(unkept))
         self.on_done(worker_id)
         if report.stop_pod:
             self.on_stop_pod(worker_id)

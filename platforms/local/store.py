@@ -8,10 +8,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from shared.errors import InvalidInput
+from shared.errors import InsufficientCapacity, InvalidInput
 from shared.jobs.backend import EventKind, Status
 
 PayloadKind = Literal["input", "output", "progress"]
+DISK_FULL = "the endpoint's disk is full; free space where its data folder is"
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -133,14 +134,21 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All of the writes inside, or none."""
+        """All of the writes inside, or none.
+
+        Raises:
+            InsufficientCapacity: the disk is full.
+        """
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
+            self._db.execute("COMMIT")
+        except BaseException as exc:
+            if self._db.in_transaction:  # a full disk may have ended it
+                self._db.execute("ROLLBACK")
+            if isinstance(exc, sqlite3.OperationalError) and exc.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                raise InsufficientCapacity(DISK_FULL) from exc
             raise
-        self._db.execute("COMMIT")
 
     def insert(self, row: JobRow, job_input: bytes) -> None:
         """Add a job."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from platforms.local.queue import SqliteBackend
 from platforms.local.store import JobRow
+from shared.errors import JobError
 
 Post = Callable[[str, bytes], int]
 
@@ -38,7 +39,8 @@ class Webhooks:
         try:
             status = self._post(row.webhook or "", body)
         except Exception as exc:  # noqa: BLE001 - a webhook never fails its job, whatever its server does
-            log.warning("webhook of job %s: %s", row.id, type(exc).__name__)
+            said = exc if isinstance(exc, JobError) else type(exc).__name__
+            log.warning("webhook of job %s: %s", row.id, said)
             return False
         if not 200 <= status < 300:
             log.warning("webhook of job %s: HTTP %d", row.id, status)

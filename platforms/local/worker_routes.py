@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import re
 import uuid
 from collections.abc import Mapping
@@ -14,8 +15,8 @@ from fastapi.responses import JSONResponse
 
 from platforms.local.queue import SqliteBackend
 from platforms.local.report import read_report
-from platforms.local.store import JobRow
-from shared.errors import InvalidInput, MediaTooLarge, NotFound
+from platforms.local.store import DISK_FULL, JobRow
+from shared.errors import InsufficientCapacity, InvalidInput, MediaTooLarge, NotFound
 from shared.jobs.auth import requires
 from shared.jobs.backend import find_backend
 from shared.jobs.wire import disconnected, read_body
@@ -147,6 +148,10 @@ async def _save(request: Request, path: Path) -> None:
                     raise MediaTooLarge(f"file: larger than {_MAX_FILE_BYTES} bytes")
                 await asyncio.to_thread(out.write, chunk)
         incoming.replace(path)
+    except OSError as exc:
+        if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise InsufficientCapacity(DISK_FULL) from exc
     finally:
         with contextlib.suppress(FileNotFoundError):
             incoming.unlink()

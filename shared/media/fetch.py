@@ -148,7 +148,10 @@ class Fetcher:
         addresses = addresses_of(url, self._resolver, unknown)
         exempt = trusted or (url.host, url.port) in self._exempt
         if not exempt and not all(is_public(address) for address in addresses):
-            raise InvalidInput(f"{url.host} points to a private address; give a URL that is open to the internet")
+            raise InvalidInput(
+                f"{url.host} points to a private address; give a URL that is open to the internet, "
+                f"or set ALLOW_PRIVATE_HOSTS={url.host}:{url.port} where this runs"
+            )
         return addresses
 
     def _file(self, response: BaseHTTPResponse, url: Url) -> bytes:

@@ -1,4 +1,4 @@
-"""The simplest RunPod worker: the SDK as it is, with a plain handler; also the baseline for measurements."""
+"""The simplest RunPod worker: the SDK as it is, with a plain handler."""
 
 import asyncio
 import os
@@ -10,7 +10,7 @@ import runpod
 
 
 async def handler(job: dict[str, Any]) -> Any:
-    """Sleep, report, fail or die as the input says, and echo it."""
+    """Sleep, wait, report, fail or die as the input says, and echo it."""
     job_input = job["input"]
     if ran := job_input.get("ran_file"):
         with Path(ran).open("a") as out:
@@ -20,6 +20,8 @@ async def handler(job: dict[str, Any]) -> Any:
     if "block_s" in job_input:
         time.sleep(job_input["block_s"])
     await asyncio.sleep(job_input.get("sleep_s", 0))
+    while "gate" in job_input and not Path(job_input["gate"]).exists():
+        await asyncio.sleep(0.01)
     if job_input.get("die"):
         os.abort()
     if "raise" in job_input:

@@ -126,6 +126,7 @@ def test_kill_9_of_up_loses_no_job(terminal: Terminal) -> None:
     until(lambda: all(is_gone(pid) for pid in children), "a worker outlived its endpoint")
 
     again = Up(terminal)
+    assert (again.said["key"], (terminal.folder / "data" / "key").stat().st_mode & 0o777) == (up.said["key"], 0o600)
     for job in [running, *queued.values()]:
         again.client.wait(job)
     assert {name: terminal.starts(name) for name in queued} == dict.fromkeys(queued, 1)

@@ -62,6 +62,14 @@ class TestTwoEndpoints:
         assert said.returncode == 0, said.stderr
         assert said.stdout == "A square has four corners.\n"
 
+    def test_a_job_that_was_left_is_taken_up_where_it_is(self, both: tuple[Terminal, Up]) -> None:
+        terminal, _ = both
+        given = ("run", "text-generation", "--param", f"messages={json.dumps(QUESTION)}")
+        job = terminal.run(*given, "--detach").stdout.strip()
+        said = terminal.run("wait", job, "--out", str(terminal.folder / "out"))
+        assert said.stdout == "A square has four corners.\n", said.stderr
+        assert json.loads((terminal.folder / "out" / f"{job}.json").read_text())["receipt"]["job_id"] == job
+
     def test_a_prompt_can_come_with_other_parameters(self, both: tuple[Terminal, Up]) -> None:
         terminal, _ = both
         given = ("--prompt", QUESTION[0]["content"], "--param", "system=You know shapes and colours.")

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import io
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from shared import receipts
 from shared.errors import Cancelled
 from templates.demo_models import judge
 from tests.platforms.harness import until
-from tests.studio import Studio
+from tests.shared.runners import CHANGE, make, run
+from tests.studio import Studio, demo_models
 
 PROMPT = "a large yellow square on a purple background"
 DRAW = {"pipeline": "text-to-image", "prompt": PROMPT, "seed": 3}
@@ -50,6 +52,15 @@ def test_plain_requests_get_the_same(studio: Studio) -> None:
     encoded = body["output"]["images"][0]["url"].removeprefix("data:image/png;base64,")
     assert judge.matches(Image.open(io.BytesIO(base64.b64decode(encoded))), PROMPT)
     session.close()
+
+
+def test_the_same_request_is_the_same_file_in_another_process(studio: Studio, tmp_path: Path) -> None:
+    import torch
+
+    torch.set_num_threads(1)  # as the worker has
+    ours = make(demo_models(tmp_path))
+    for asked in (DRAW, CHANGE):
+        assert studio.client.run(asked)["images"] == run(ours, asked)["images"]
 
 
 def test_several_images_count_their_seeds_up(studio: Studio) -> None:

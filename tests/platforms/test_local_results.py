@@ -53,6 +53,29 @@ def test_strict_keeps_results_as_long_as_runpod(strict: Endpoint, route: str, ke
     assert strict.call("GET", f"status/{job_id}").status_code == 404
 
 
+def test_a_result_without_room_on_the_disk_ends_its_job_and_says_so(endpoint: Endpoint) -> None:
+    job_id = endpoint.submit()
+    endpoint.take()
+    bound = endpoint.server.call(lambda: _bound_pages(endpoint, 2))
+    assert endpoint.done(job_id, b'{"output":"' + b"x" * 10**6 + b'"}').status_code == 200
+    ended = endpoint.status(job_id)
+    assert (ended["status"], ended.get("retries", 0)) == ("FAILED", 0)
+    assert ended["error"].startswith("delivery_failed: ")
+    assert "disk is full" in ended["error"]
+    refused = endpoint.call("POST", "run", json={"input": {"a": "x" * 10**6}})
+    assert (refused.status_code, refused.json()["detail"]["code"]) == (503, "insufficient_capacity")
+    endpoint.server.call(lambda: _bound_pages(endpoint, bound))
+    assert endpoint.status(endpoint.submit({"a": "x" * 10**6}))["status"] == "IN_QUEUE"
+
+
+def _bound_pages(endpoint: Endpoint, more: int) -> int:
+    """Let the database grow by that many pages at most; returns a bound beyond any test."""
+    database = endpoint.desk.store._db
+    (used,) = database.execute("PRAGMA page_count").fetchone()
+    database.execute(f"PRAGMA max_page_count={used + more}")
+    return 10**6
+
+
 def test_large_results_are_whole(endpoint: Endpoint) -> None:
     job_id = endpoint.submit()
     endpoint.take()

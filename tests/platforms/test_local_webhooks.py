@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from platforms.local.server import webhook_post
-from shared.errors import InvalidInput
 from tests.platforms.harness import Endpoint, until
 
 
@@ -38,7 +37,7 @@ class _Take(BaseHTTPRequestHandler):
 @pytest.fixture
 def sink() -> Iterator[Sink]:
     with Sink() as server:
-        Thread(target=server.serve_forever, daemon=True).start()
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server
         server.shutdown()
 
@@ -53,7 +52,15 @@ def test_an_allowed_address_is_called(sink: Sink, tmp_path: Path) -> None:
         assert (body["id"], body["status"], body["output"]) == (job_id, "COMPLETED", {"ok": 1})
 
 
-def test_a_private_address_is_not(sink: Sink) -> None:
-    with pytest.raises(InvalidInput):
-        webhook_post("")(f"http://127.0.0.1:{sink.server_port}/hook", b"{}")
+def test_a_private_address_is_not_and_the_log_says_what_would_allow_it(
+    sink: Sink, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    host = f"127.0.0.1:{sink.server_port}"
+    with Endpoint(tmp_path, post=webhook_post("")) as endpoint:
+        job_id = endpoint.submit(webhook=f"http://{host}/hook?secret=s")
+        endpoint.take()
+        endpoint.done(job_id)
+        until(lambda: f"{job_id}: invalid_input: 127.0.0.1 points to a private address" in caplog.text)
+    assert f"ALLOW_PRIVATE_HOSTS={host}" in caplog.text
+    assert "secret" not in caplog.text
     assert sink.bodies == []

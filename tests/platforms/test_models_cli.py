@@ -318,8 +318,8 @@ def test_the_id_of_one_file_is_understood_by_every_command(terminal: Terminal, v
     assert not snapshot(volume, OTHER).exists()
 
 
-@pytest.mark.parametrize("time", ["-30d", "nand", "infd", "1e999h", "d"])
-def test_a_time_that_is_none_evicts_nothing(terminal: Terminal, volume: Path, time: str) -> None:
+def test_a_time_that_is_none_evicts_nothing(terminal: Terminal, volume: Path) -> None:
     models(terminal, "download", MODEL)
-    models(terminal, "evict", f"--unused-for={time}", code=2)
+    for none in ("-30d", "nand", "infd", "1e999h", "d"):
+        models(terminal, "evict", f"--unused-for={none}", code=2)
     assert snapshot(volume).is_dir()

@@ -6,7 +6,7 @@ import pytest
 
 from platforms import records
 from platforms.records import Endpoint
-from shared.errors import NotFound
+from shared.errors import InvalidInput, NotFound
 from shared.settings import Settings
 
 UP = [Endpoint(name, "http://127.0.0.1:8400/v2", "k") for name in ("media", "text-generation")]
@@ -50,3 +50,11 @@ def test_a_job_of_an_unknown_pipeline_may_be_at_each(wanted: str | None, names: 
     records.remember(UP)
     found = records.find_all(wanted, Settings.from_env({"PILOTLIGHT_API_KEY": "k"}))
     assert [endpoint.name for endpoint in found] == names
+
+
+@pytest.mark.parametrize("content", ["", "[{", '[{"name": "media"}]', "[1]"])
+def test_a_damaged_record_is_refused_with_its_place(record: Path, content: str) -> None:
+    record.parent.mkdir(parents=True)
+    record.write_text(content)
+    with pytest.raises(InvalidInput, match=r"endpoints\.json is not .* delete it"):
+        records.find(None, "text-to-image", MINE)

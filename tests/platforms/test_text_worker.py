@@ -1,6 +1,5 @@
 """Text from a real worker: the first worker's session, several at once, and files that cannot be served."""
 
-import shutil
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -166,37 +165,11 @@ def test_a_prompt_too_long_says_both_numbers(client: Client) -> None:
     assert f" tokens, and a job here may have {LONG} " in error
 
 
-def refusal(folder: Path, file: Path) -> str:
-    """What an endpoint says whose worker is given the file."""
-    env = {"GGML_REPO": str(file.parent), "GGML_FILE": file.name}
-    with pytest.raises(InsufficientCapacity) as said, LocalEndpoint(folder / "data", endpoints={NAME: env}):
-        pass
-    return str(said.value)
-
-
-def header(version: int = 3, tensors: int = 0, pairs: int = 0) -> bytes:
-    return b"GGUF" + struct.pack("<IQQ", version, tensors, pairs)
-
-
-@pytest.mark.parametrize(
-    ("content", "complaint"),
-    [
-        (b"tjgg" + bytes(100), "a GGML file from before GGUF"),
-        (b"<html>", "not a GGUF file"),
-        (header(pairs=2**60), "announces 1152921504606846976 metadata pairs"),
-        (MODEL.read_bytes()[:5000], "truncated"),
-        (MODEL.read_bytes()[:-1000], "download it again"),
-    ],
-    ids=["before-gguf", "no-gguf", "absurd", "in-its-header", "in-its-tensors"],
-)
-def test_a_damaged_file_is_named_and_its_worker_takes_no_job(tmp_path: Path, content: bytes, complaint: str) -> None:
+def test_a_damaged_file_is_named_and_its_worker_takes_no_job(tmp_path: Path) -> None:
     file = tmp_path / "model.q8_0.bin"
-    file.write_bytes(content)
-    said = refusal(tmp_path, file)
-    assert complaint in said
-    assert file.name in said
-
-
-def test_a_repository_without_the_file_is_named_and_its_worker_takes_no_job(tmp_path: Path) -> None:
-    shutil.copy(MODEL, tmp_path / "a.gguf")
-    assert str(tmp_path) in refusal(tmp_path, tmp_path / "b.gguf")
+    file.write_bytes(MODEL.read_bytes()[:-1000])
+    env = {"GGML_REPO": str(tmp_path), "GGML_FILE": file.name}
+    with pytest.raises(InsufficientCapacity) as said, LocalEndpoint(tmp_path / "data", endpoints={NAME: env}):
+        pass
+    assert "download it again" in str(said.value)
+    assert file.name in str(said.value)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from platforms.text import run_text, summary
-from platforms.watch import how_far, readable, whole
+from platforms.watch import follow, how_far, readable, whole
 from shared.errors import DeliveryFailed
 from shared.jobs.client import Client
 from tests.shared.jobs.scripted import Answer, Scripted
@@ -56,6 +56,22 @@ def test_a_summary_says_what_is_known() -> None:
     result = {"usage": {"completion_tokens": 7}, "metrics": {"tokens_per_s": 12.34}, "finish_reason": "length"}
     assert summary(result) == "7 tokens, 12 tokens/s, length"
     assert summary({"text": "x"}) == "done"
+
+
+def test_a_job_submitted_before_is_waited_for_and_saved(tmp_path: Path) -> None:
+    made = {"images": [{"url": "data:image/png;base64,AAAA", "seed": 1}]}
+    script = [Answer(body={"status": "IN_QUEUE"}), Answer(body={"status": "COMPLETED", "output": made})]
+    with Scripted(*script) as server, Client(server.url, "media", "k") as client:
+        assert follow(client, "j", tmp_path) == [str(tmp_path / "j-0.png"), str(tmp_path / "j.json")]
+    assert {asked.method for asked in server.asked} == {"GET"}
+    assert (tmp_path / "j-0.png").read_bytes() == b"\0\0\0"
+
+
+def test_a_text_submitted_before_is_told_and_saved(tmp_path: Path) -> None:
+    ended = Answer(body={"status": "COMPLETED", "output": ["a", "b", {"finish_reason": "stop"}]})
+    with Scripted(ended) as server, Client(server.url, "text-generation", "k") as client:
+        assert follow(client, "j", tmp_path) == ["ab"]
+    assert json.loads((tmp_path / "j.json").read_text()) == {"text": "ab", "finish_reason": "stop"}
 
 
 def test_a_worker_that_does_not_stream_is_printed_in_the_end(tmp_path: Path) -> None:

@@ -1,13 +1,15 @@
-"""Checkpoints of random weights, made once a session, and a runner for them."""
+"""Checkpoints of random weights, made once a session, a runner for them, and a lane."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from shared.lane import Lane
 from shared.runner import Runner
+from tests.shared.lanes import classify
 from tests.shared.models.folders import write_files
 from tests.shared.runners import DEMO, SMALL, make
 
@@ -52,3 +54,16 @@ def models(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> 
 def runner(models: Path) -> Runner:
     """For all tests that leave nothing behind."""
     return make(models)
+
+
+@pytest.fixture
+def freed() -> list[str]:
+    """How much the lane gave back, each time that memory ran out."""
+    return []
+
+
+@pytest.fixture
+def lane(freed: list[str]) -> Iterator[Lane]:
+    lane = Lane(classify, lambda *, everything: freed.append("everything" if everything else "some"))
+    yield lane
+    lane.close()

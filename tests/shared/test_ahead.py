@@ -34,7 +34,7 @@ DEMOS = (
 )
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def unfrozen() -> Iterator[None]:
     """The other tests' objects are not this worker's, to be kept from the collector for ever."""
     yield

@@ -4,6 +4,7 @@ import io
 import json
 import logging
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -49,3 +50,14 @@ def test_a_stage_below_the_level_is_not_logged(log: io.StringIO) -> None:
 def test_what_is_no_json_is_written_as_text(log: io.StringIO) -> None:
     logs.stage("run", "job-1", device=ValueError("lost"))
     assert json.loads(log.getvalue())["device"] == "lost"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux that is always full")
+def test_a_line_that_the_disk_has_no_room_for_does_not_end_its_job() -> None:
+    went_on = False
+    with pytest.raises(OSError, match="No space left"), Path("/dev/full").open("w") as full:  # raised as it is closed
+        logs.set_up("INFO", full)
+        logs.stage("run", "job-1")
+        logs.logger.info("warm")
+        went_on = True
+    assert went_on

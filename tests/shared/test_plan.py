@@ -1,6 +1,8 @@
 """Plans: parameters under their own names, whatever another API calls them."""
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -52,3 +54,12 @@ def test_fallbacks_stand_behind_the_model_and_the_job(model_id: str, width: int,
     plan = planner.plan(told)
     assert (plan.params.width, plan.params.num_inference_steps) == (width, steps)  # type: ignore[attr-defined]
     assert planner.plan({**told, "width": 128}).params.width == 128  # type: ignore[attr-defined]
+
+
+def test_a_node_is_sent_no_fallback(tmp_path: Path) -> None:
+    """It has its own, behind its model's defaults: a turbo model there would run 50 steps in place of one."""
+    entry = {"pipeline": "text-to-image", "model_id": "a/b", "url": "http://10.0.0.2:8000", "defaults": {"seed": 1}}
+    (tmp_path / "models.json").write_text(json.dumps([entry]))
+    planner = Planner(Settings(models=tmp_path / "models.json"), handlers.Folders())
+    given = {"pipeline": "text-to-image", "prompt": "x", "fallbacks": {"width": 1024, "num_inference_steps": 50}}
+    assert planner.plan(given).params.model_fields_set == {"prompt", "seed"}

@@ -5,8 +5,6 @@ import hashlib
 import io
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,19 +20,16 @@ from shared.job import Job, Progress
 from shared.media.image import encode_image, pixels_sha256
 from shared.media.source import data_url
 from shared.runner import Runner
-from shared.settings import inherited
 from tests.clock import Clock
 from tests.shared.media.loopback import Loopback, loopback, reply
 from tests.shared.runners import (
     CHANGE,
     DEMO,
     DRAW,
-    EXTRA,
     PAINT,
     PICTURE,
     PICTURE_URL,
     PROMPT,
-    ROOT,
     SMALL,
     WAIT_S,
     Events,
@@ -113,33 +108,6 @@ def test_image_k_of_several_is_what_seed_plus_k_draws_alone(runner: Runner, aske
         alone = run(runner, asked, {"seed": 11 + k})
         assert psnr(picture(alone), picture(together, k)) >= 45
     assert psnr(picture(together, 0), picture(together, 1)) < 45
-
-
-def test_the_same_request_is_the_same_file_in_a_fresh_process(runner: Runner, models: Path) -> None:
-    code = """
-import json, sys
-from pathlib import Path
-import handlers
-from shared.job import Job
-from shared.runner import Runner
-from shared.settings import Settings
-import torch
-torch.set_num_threads(1)
-runner = Runner(Settings(models=Path(sys.argv[1]), device="cpu"), handlers.Folders(Path(sys.argv[2])))
-for asked in json.loads(sys.argv[3]):
-    print(runner.submit(Job("job", asked)).result()["images"][0]["url"])
-"""
-    asked = [DRAW, CHANGE]
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(models), str(EXTRA), json.dumps(asked)],
-        env=inherited(),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=WAIT_S,
-    )
-    assert done.stdout.split() == [run(runner, one)["images"][0]["url"] for one in asked]
 
 
 def test_jobs_that_come_together_get_what_each_gets_alone(runner: Runner) -> None:

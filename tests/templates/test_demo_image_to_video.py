@@ -17,6 +17,7 @@ from templates.demo_models.measure_video import (
     CHECKPOINT,
     DEFAULT_BUCKET,
     Animator,
+    Clip,
     Score,
     centre,
     drawn,
@@ -40,19 +41,23 @@ def animator() -> Animator:
     return load(CHECKPOINT, "cpu")
 
 
-def test_moves_the_shapes_of_held_out_pictures_farther_in_larger_buckets(animator: Animator) -> None:
-    pictures, buckets = first_pictures(SCENES), (20, DEFAULT_BUCKET, 255)
-    result = score({bucket: animator.animate(pictures, bucket) for bucket in buckets}, SCENES)
+@pytest.fixture(scope="module")
+def clips(animator: Animator) -> dict[int, list[Clip]]:
+    """What becomes of the first pictures of all scenes, by bucket."""
+    return {bucket: animator.animate(first_pictures(SCENES), bucket) for bucket in (20, DEFAULT_BUCKET, 255)}
+
+
+def test_moves_the_shapes_of_held_out_pictures_farther_in_larger_buckets(clips: dict[int, list[Clip]]) -> None:
+    result = score(clips, SCENES)
     assert min(result.colour, result.background) >= 0.8  # the bars are for more clips, in figures.json
     slow, default, fast = result.way_px.values()
     assert slow < 5 < 10 < default < fast
 
 
-def test_begins_with_the_given_picture(animator: Animator) -> None:
-    pictures = first_pictures(SCENES)
-    clips = animator.animate(pictures, DEFAULT_BUCKET)
-    assert {len(clip) for clip in clips} == {FRAMES}
-    assert min(psnr(clip[0], picture) for clip, picture in zip(clips, pictures, strict=True)) > 20
+def test_begins_with_the_given_picture(clips: dict[int, list[Clip]]) -> None:
+    pairs = list(zip(clips[DEFAULT_BUCKET], first_pictures(SCENES), strict=True))
+    assert {len(clip) for clip, _ in pairs} == {FRAMES}
+    assert min(psnr(clip[0], picture) for clip, picture in pairs) > 20
 
 
 @pytest.mark.parametrize(

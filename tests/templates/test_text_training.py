@@ -23,6 +23,12 @@ def tokenizer() -> Tokenizer:
     return make_tokenizer()
 
 
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_generation, "TOKENIZER_CONVERSATIONS", 1000)
+    monkeypatch.setattr(text_generation, "TOKENS", 512)
+
+
 def train(out: Path, resume: Path | None = None) -> Path:
     threads = torch.get_num_threads()
     options = {"out": out, "resume": resume, "seed": 3, "device": "cpu", "threads": threads}
@@ -30,6 +36,7 @@ def train(out: Path, resume: Path | None = None) -> Path:
     return out / "model.gguf"
 
 
+@pytest.mark.usefixtures("small")
 def test_trains_saves_and_repeats_itself(tmp_path: Path) -> None:
     one, two = train(tmp_path / "one"), train(tmp_path / "two")
     assert one.read_bytes() == two.read_bytes()
@@ -37,8 +44,10 @@ def test_trains_saves_and_repeats_itself(tmp_path: Path) -> None:
     assert isinstance(Model(one, context=256).complete("A square has", max_tokens=3), str)
 
 
-def test_goes_on_from_a_file(tmp_path: Path, tokenizer: Tokenizer) -> None:
+@pytest.mark.usefixtures("small")
+def test_goes_on_from_a_file(tmp_path: Path) -> None:
     torch.manual_seed(0)
+    tokenizer = make_tokenizer()
     shape = Shape(tokenizer.get_vocab_size())
     written, read = Llama(shape), Llama(shape)
     write_gguf(written, tokenizer, tmp_path / "model.gguf")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from templates.demo_models.train import shapes, text_to_image
+from templates.demo_models.train import autoencoder, shapes, text_to_image
 from templates.demo_models.train.budget import Budget
 from templates.demo_models.train.text_to_image import make_tokenizer
 
@@ -18,8 +18,10 @@ STEPS = 2
 
 
 @pytest.fixture(autouse=True)
-def few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_to_image, "PICTURES", 32)
+    monkeypatch.setattr(text_to_image, "BATCH", 8)
+    monkeypatch.setattr(autoencoder, "BATCH", 4)
 
 
 def train(out: Path, resume: Path | None = None) -> None:

@@ -41,7 +41,7 @@ def catalog(models: Path, **more: Any) -> Catalog:
     ("content", "complaint"),
     [
         ("", "cannot be read as JSON"),
-        ("[{", "cannot be read as JSON"),
+        ("[{\n", "cannot be read as JSON: .*: line 2 column 1"),
         ({"pipeline": DRAW}, "models.json: Input should be a valid list"),
         ([{"pipeline": DRAW}], "entry 0.model_id: Field required"),
         ([*ENTRIES, {"pipeline": DRAW, "model_id": "a/b", "speed": 1}], "entry 3.speed: Extra inputs"),
@@ -55,10 +55,10 @@ def test_a_file_with_a_mistake_is_refused_naming_it(tmp_path: Path, content: Any
 
 
 def test_a_file_that_is_missing_or_no_text_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match=r"none\.json cannot be read"):
+    with pytest.raises(InvalidInput, match=r"none\.json cannot be read: No such file"):
         read(tmp_path / "none.json")
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InvalidInput, match=r"binary\.json cannot be read"):
+    with pytest.raises(InvalidInput, match=r"binary\.json cannot be read as JSON: it is not UTF-8"):
         read(tmp_path / "binary.json")
 
 
