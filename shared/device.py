@@ -111,10 +111,10 @@ def pick(name: str, *, torch_free: bool = False) -> Device:
 def _best_without_torch() -> Kind:
     if sys.platform == "darwin":
         return "mps"
-    return "cuda" if _cards() else "cpu"
+    return "cuda" if cards() else "cpu"
 
 
-def _cards() -> int:
+def cards() -> int:
     """How many CUDA devices the driver counts: docs.nvidia.com/cuda/cuda-driver-api."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")

@@ -8,6 +8,8 @@ from shared.errors import InsufficientCapacity
 from shared.models.fitness import unfit
 from shared.runner import Runner
 
+WITHOUT = "a container gets its cards by `docker run --gpus all`; DEVICE=cpu does without"
+
 
 def checks(runner: Runner) -> tuple[Callable[[], None], ...]:
     """Each raises where the worker is not fit; in this order.
@@ -35,7 +37,11 @@ def checks(runner: Runner) -> tuple[Callable[[], None], ...]:
                 runner.store.check(entry)
 
     def device_works() -> None:
-        if runner.planner.catalog.local and not runner.planner.torch_free:
+        if not runner.planner.catalog.local:
+            return
+        if runner.planner.torch_free:
+            _look(runner.device(), runner.settings.device)
+        else:
             with runner.pool.loading.of("the device"):
                 _try(runner.device(), runner.settings.device)
 
@@ -56,9 +62,17 @@ def _try(device: devices.Device, asked: str) -> None:
         devices.works(device)
     except Exception as exc:
         why = (str(exc).splitlines() or [type(exc).__name__])[0]
-        raise InsufficientCapacity(
-            f"nothing can be run on {device.kind}: {why}; "
-            "a container gets its cards by `docker run --gpus all`; DEVICE=cpu does without"
-        ) from exc
+        raise InsufficientCapacity(f"nothing can be run on {device.kind}: {why}; {WITHOUT}") from exc
+    _say_without(device, asked)
+
+
+def _look(device: devices.Device, asked: str) -> None:
+    """As `_try`, by the driver: models that need no torch run on the CPU, without a word, where there is no card."""
+    if device.kind == "cuda" and not devices.cards():
+        raise InsufficientCapacity(f"nothing can be run on cuda: its driver shows no card; {WITHOUT}")
+    _say_without(device, asked)
+
+
+def _say_without(device: devices.Device, asked: str) -> None:
     if (device.kind, asked) == ("cpu", "auto"):
         logs.logger.warning("no card is to be seen: models run on the CPU")

@@ -10,6 +10,7 @@ from ui.shelf import Shelf
 
 HERE = Path(__file__).parent
 THREADS = 40  # for what is short
+EVERYWHERE = "0.0.0.0"  # noqa: S104 a Space is reached from outside; elsewhere whoever reaches the page uses its key
 
 
 def main() -> None:
@@ -17,7 +18,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, default=HERE / "config.yml")
     parser.add_argument("--schemas", type=Path, default=HERE / "schemas.json")
-    parser.add_argument("--host", default="0.0.0.0")  # noqa: S104 a Space is reached from outside
+    parser.add_argument("--host", default=EVERYWHERE if os.environ.get("SPACE_ID") else "127.0.0.1")
     parser.add_argument("--port", type=int, default=7860)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="pilotlight-page-") as folder:

@@ -4,6 +4,7 @@ import base64
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import requests
 from requests.auth import AuthBase
@@ -14,6 +15,7 @@ from shared.jobs.backend import ENDED
 from shared.jobs.failures import failure_of_job, failure_of_response
 
 RUNPOD_URL = "https://api.runpod.ai/v2"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 _TIMEOUT_S = 30.0
 _HOLD_MS = 10_000
@@ -36,6 +38,7 @@ class Client:
 
     def __init__(self, url: str, endpoint: str, key: str, *, patience_s: float = 60.0) -> None:
         self._url = f"{url.rstrip('/')}/{endpoint}"
+        self._hint = "; is `pilotlight up` running?" if urlsplit(url).hostname in LOOPBACK else ""
         self._patience_s = patience_s
         self._session = requests.Session()
         self._session.auth = _Bearer(key)  # as a header it would give way to a ~/.netrc
@@ -240,7 +243,9 @@ class Client:
                 )
             except requests.RequestException as exc:
                 # the exception's own text may hold the URL's query; its class says enough
-                failure: BaseException = InsufficientCapacity(f"the endpoint does not answer: {type(exc).__name__}")
+                failure: BaseException = InsufficientCapacity(
+                    f"the endpoint does not answer ({type(exc).__name__}){self._hint}"
+                )
                 again = _is_passing(exc) and (repeatable or _was_not_sent(exc))
             else:
                 if response.status_code < 400:

@@ -61,24 +61,26 @@ def test_a_repository_without_the_file_is_named(tmp_path: Path) -> None:
     assert str(tmp_path) in said.value.message
 
 
-def device_works(device: Literal["auto", "cpu", "cuda"]) -> None:
-    settings = Settings(pipeline="text-to-image", model_id="demo/text-to-image", device=device)
+def device_works(device: Literal["auto", "cpu", "cuda"], pipeline: str) -> None:
+    settings = Settings(pipeline=pipeline, model_id=f"demo/{pipeline}", device=device)
     (check,) = (each for each in checks(Runner(settings, handlers.Folders())) if each.__name__ == "device_works")
     check()
 
 
-def test_a_card_that_is_not_there_is_missed_with_what_to_do() -> None:
+@pytest.mark.parametrize("pipeline", ["text-to-image", "text-generation"])
+def test_a_card_that_is_not_there_is_missed_with_what_to_do(pipeline: str) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a card")
     with pytest.raises(InsufficientCapacity, match=r"nothing can be run on cuda: .*; .*--gpus all"):
-        device_works("cuda")
+        device_works("cuda", pipeline)
 
 
-def test_a_worker_without_a_card_says_so_once_unless_it_was_told_to_do_without() -> None:
+@pytest.mark.parametrize("pipeline", ["text-to-image", "text-generation"])
+def test_a_worker_without_a_card_says_so_once_unless_it_was_told_to_do_without(pipeline: str) -> None:
     if torch.cuda.is_available() or torch.backends.mps.is_available():
         pytest.skip("there is a card")
     with logged() as lines:
-        device_works("cpu")
+        device_works("cpu", pipeline)
         assert lines.records == []
-        device_works("auto")
+        device_works("auto", pipeline)
     assert [line.getMessage() for line in lines.records] == ["no card is to be seen: models run on the CPU"]
