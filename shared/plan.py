@@ -1,7 +1,9 @@
 """What a job asks for, checked: which pipeline, which model, which parameters."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from typing import Any, get_args
 
@@ -16,6 +18,7 @@ from shared.settings import Settings
 
 SURROGATE = re.compile("[\ud800-\udfff]")
 MAX_ECHO = 64  # characters of a wrong name that its error repeats
+MAX_MEANT = 8  # wrong names for which the right ones are looked for, which takes 0.1 ms each
 
 
 @dataclass(frozen=True)
@@ -265,6 +268,13 @@ def _canonical(model: type[Params], given: dict[str, Any]) -> dict[str, Any]:
         raise InvalidInput(str(exc)) from exc
 
 
+def _meant(loc: list[int | str], known: Sequence[str]) -> str:
+    """The parameter whose name is nearest to a wrong one, as a question; empty where none is near."""
+    name = str(loc[0]) if len(loc) == 1 else ""
+    near = get_close_matches(name, known, 1) if len(name) <= MAX_ECHO else []
+    return f"; did you mean {near[0]}?" if near else ""
+
+
 def run_handler(plan: Plan, model: Any, context: Context) -> None:
     """Run a plan's handler, whether it emits its text or yields it."""
     for piece in plan.handler.run(model, plan.params, context) or ():
@@ -275,14 +285,16 @@ def _validated(model: type[Params], given: dict[str, Any]) -> Params:
     try:
         return model.model_validate(given)
     except ValidationError as exc:
-        raise _invalid(exc) from exc
+        raise _invalid(exc, [*model.model_fields, *model.OTHER_NAMES]) from exc
 
 
-def _invalid(exc: ValidationError) -> InvalidInput:
+def _invalid(exc: ValidationError, known: Sequence[str] = ()) -> InvalidInput:
     """pydantic's findings as one message; the values given stay out of it, for they may be prompts or pictures."""
     errors: list[dict[str, Any]] = [
         {"loc": list(e["loc"]), "msg": e["msg"].removeprefix("Value error, "), "type": e["type"]}
         for e in exc.errors(include_input=False, include_url=False, include_context=False)
     ]
+    for error in [error for error in errors if error["type"] == "extra_forbidden"][:MAX_MEANT]:
+        error["msg"] = "there is no such parameter" + _meant(error["loc"], known)
     text = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'input'}: {e['msg']}" for e in errors)
     return InvalidInput(text, errors=errors)

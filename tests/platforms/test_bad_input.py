@@ -32,7 +32,7 @@ HUGE = as_base64(Image.new("1", (10_000, 10_000)))
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "missing prompt": ({"pipeline": "text-to-image"}, "invalid_input: prompt: Field required"),
-    "unknown field": ({**DRAW, "promt": "x"}, "invalid_input: promt: Extra inputs are not permitted"),
+    "unknown field": ({**DRAW, "promt": "x"}, "invalid_input: promt: there is no such .*; did you mean prompt\\?"),
     "width 7": ({**DRAW, "width": 7}, "invalid_input: width: .*(greater than or equal to 64|multiple of 8)"),
     "width 65": ({**DRAW, "width": 65}, "invalid_input: width: Input should be a multiple of 8"),
     "100 megapixel image": ({**CHANGE, "image": HUGE}, "media_too_large: .*MAX_IMAGE_PIXELS"),
