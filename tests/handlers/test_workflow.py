@@ -124,7 +124,7 @@ def test_files_that_steps_name_are_fetched_before_the_first_runs(runner: Runner)
     [
         ([DRAW, SMOOTHE | {"images": ["$steps.0", "$steps.0"]}, ENLARGE | {"scale": 9}], InvalidInput,
          r"steps\.2 \(upscale\): scale: "),
-        ([DRAW, ENLARGE | {"scael": 2}], InvalidInput, r"steps\.1 \(upscale\): scael: Extra inputs"),
+        ([DRAW, ENLARGE | {"scael": 2}], InvalidInput, r"steps\.1 \(upscale\): scael: there .* mean scale\?"),
         ([DRAW, {"pipeline": "text-to-sculpture"}], NotFound, r"steps\.1 \(text-to-sculpture\): no pipeline"),
         ([DRAW, {"scale": 2}], NotFound, r"steps\.1 \(None\): no pipeline"),
         ([ENLARGE], InvalidInput, r"steps\.0 \(upscale\): .*either image or video"),
