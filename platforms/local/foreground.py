@@ -103,12 +103,14 @@ def _key(data: Path, settings: Settings) -> str:
     if settings.pilotlight_api_key:
         return settings.pilotlight_api_key.get_secret_value()
     file = data / "key"
-    if not file.exists():
+    kept = file.read_text().strip() if file.exists() else ""
+    if not kept:  # or a crash of the machine has left an empty file
+        kept = secrets.token_urlsafe(24)
         descriptor = os.open(part := data / "key.part", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as writing:
-            writing.write(secrets.token_urlsafe(24))
+            writing.write(kept)
         part.replace(file)
-    return file.read_text()
+    return kept
 
 
 def _page(

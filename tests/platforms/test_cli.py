@@ -125,6 +125,8 @@ def test_kill_9_of_up_loses_no_job(terminal: Terminal) -> None:
     up.end(signal.SIGKILL)
     until(lambda: all(is_gone(pid) for pid in children), "a worker outlived its endpoint")
 
+    with (terminal.folder / "data" / "key").open("a") as file:
+        file.write("\n")  # as an editor does
     again = Up(terminal)
     assert (again.said["key"], (terminal.folder / "data" / "key").stat().st_mode & 0o777) == (up.said["key"], 0o600)
     for job in [running, *queued.values()]:
